@@ -1,0 +1,45 @@
+# Every target does its own set-up; `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check render bench tools clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+$(STAMP): pyproject.toml constraints.txt hatch_build.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("herdwatch: $(PYTHON) is Python %d.%d; install Python 3.11 or later, or say which: make PYTHON=python3.11" % v[:2])'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "herdwatch: $(PYTHON) has no venv; install it (on Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@echo "setting up $(VENV)"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e '.[all]'
+	@touch $@
+
+tools: $(STAMP) ## find or fetch promtool, prometheus, alertmanager, redis-server
+	@$(BIN)/herdwatch tools
+
+demo: tools ## from a Redis restart to a delivered page (KEEP=1 leaves it running)
+	@$(BIN)/herdwatch demo $(if $(KEEP),--keep)
+
+test: tools ## every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: tools ## lint, types, import contracts, rendered files in step
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/herdwatch render --check
+	@$(BIN)/herdwatch check
+
+render: $(STAMP) ## render alerts/, dashboards/ and runbooks/ from their templates
+	@$(BIN)/herdwatch render
+
+bench: tools ## measure the exporter against a bare INFO round trip
+	@$(BIN)/herdwatch bench
+
+clean: ## remove the virtual environment and the fetched tools
+	rm -rf $(VENV) .tools

@@ -1,0 +1,41 @@
+"""The console script. Standard library only, so that it can name the extra that a bare installation lacks."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+EXTRA_OF = {
+    "grafana_foundation_sdk": "bundle",
+    "jinja2": "bundle",
+    "promql_parser": "bundle",
+}
+"""Which extra brings a module; any other missing module comes with `exporter`."""
+
+
+def main() -> int:
+    """Run `herdwatch`; returns the exit code: 0 success, 1 a check failed, 2 wrong usage or configuration."""
+    if sys.version_info < (3, 11):
+        found = ".".join(map(str, sys.version_info[:3]))
+        print(f"herdwatch: this is Python {found}; install Python 3.11 or later", file=sys.stderr)
+        return 2
+    try:
+        cli = importlib.import_module("herdwatch.cli")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing in ("", "herdwatch"):
+            raise
+        print(missing_extra(missing), file=sys.stderr)
+        return 2
+    code: int = cli.run(sys.argv[1:])
+    return code
+
+
+def missing_extra(module: str) -> str:
+    """The sentence for a module that is not installed."""
+    extra = EXTRA_OF.get(module, "exporter")
+    return f"herdwatch: the Python package {module} is missing; run: pip install 'herdwatch[{extra}]'"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""templates -> rules, Prometheus and Alertmanager configuration, dashboards, runbook pages."""

@@ -1,0 +1,34 @@
+"""The error tree. A message says what was found, where, and what would be right.
+
+Standard library only: the guard, which applications import, stands on this module.
+"""
+
+from __future__ import annotations
+
+
+class HerdwatchError(Exception):
+    """Any failure that herdwatch explains in one sentence; commands exit with `exit_code` and show no traceback."""
+
+    exit_code = 1
+
+
+class UsageError(HerdwatchError):
+    """What the user asked for cannot be done as asked: a wrong option, an output folder that refuses."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration value is wrong; the message starts with the file, the line and the path of the value."""
+
+
+class ToolError(UsageError):
+    """An external program is missing or too old; the message says what to install."""
+
+
+class CheckFailed(HerdwatchError):
+    """A check ran to its end and found something wrong."""
+
+
+class StackError(HerdwatchError):
+    """A supervised server did not start, did not answer in time, or died; the message ends with its last log lines."""
