@@ -1,4 +1,4 @@
-"""Puts the bundle's templates and rendered output into a standard wheel as herdwatch/_bundle; an editable one reads the checkout."""
+"""Puts the bundle into a standard wheel as herdwatch/_bundle; an editable one reads the checkout."""
 
 from __future__ import annotations
 

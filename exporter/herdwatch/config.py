@@ -1,4 +1,4 @@
-"""herdwatch.yaml -> a validated Config. Every knob is here; the commented default is `herdwatch.yaml` at the top level."""
+"""herdwatch.yaml -> a validated Config. Every knob is here; the commented default is at the top level."""
 
 from __future__ import annotations
 
@@ -279,9 +279,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, (list, dict)) or key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -291,7 +293,9 @@ def load(path: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; give one with --config, or start from the commented default") from None
+        raise ConfigError(
+            f"{path}: no such file; give one with --config, or start from the commented default"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
     except OSError as error:
@@ -307,7 +311,9 @@ def parse(text: str, source: str) -> Config:
     except (yaml.MarkedYAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{source}:{line}: not valid YAML: {getattr(error, 'problem', None) or 'nested too deeply'}") from None
+        raise ConfigError(
+            f"{source}:{line}: not valid YAML: {getattr(error, 'problem', None) or 'nested too deeply'}"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict):
@@ -318,11 +324,41 @@ def parse(text: str, source: str) -> Config:
         raise ConfigError(_explain(error, source, root)) from None
 
 
+def single(url: str, **credentials: Any) -> Config:
+    """The configuration of one Redis given on the command line; it is called `cache`."""
+    given = {key: value for key, value in credentials.items() if value is not None}
+    return _from_command_line({"caches": [{"name": "cache", "url": url, **given}]}, "--redis-url")
+
+
+def listening(config: Config, address: str) -> Config:
+    """The same configuration with the exporter at another address, HOST:PORT."""
+    try:
+        exporter = Exporter.model_validate({**config.exporter.model_dump(exclude={"deadline"}), "listen": address})
+    except ValidationError as error:
+        raise ConfigError(f"--listen: {_message(error.errors()[0])}") from None
+    return config.model_copy(update={"exporter": exporter.model_copy(update={"deadline": config.exporter.deadline})})
+
+
+def _from_command_line(data: dict[str, Any], option: str) -> Config:
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][-1])
+        given_by = option if name in ("url", "caches") else f"--{name.replace('_', '-')}"
+        raise ConfigError(f"{given_by}: {_message(first)}") from None
+
+
+def _message(detail: Any) -> str:
+    text: str = detail["msg"]
+    return text.removeprefix("Value error, ")
+
+
 def _explain(error: ValidationError, source: str, root: yaml.Node | None) -> str:
     lines = []
     for detail in error.errors(include_url=False):
         path = [part for part in detail["loc"] if part != "[key]"]
-        message = detail["msg"].removeprefix("Value error, ")
+        message = _message(detail)
         if detail["type"] == "extra_forbidden":
             message = f"unknown key; known here: {_known_keys(path)}"
         where = _dotted(path)
@@ -345,7 +381,7 @@ def _known_keys(path: list[int | str]) -> str:
         field = model.model_fields.get(part)
         if field is None:  # a name chosen by the user, as under databases: or receivers:
             continue
-        nested = [c for c in _models_in(field.annotation)]
+        nested = _models_in(field.annotation)
         model = nested[0] if nested else model
     return ", ".join(model.model_fields)
 

@@ -69,9 +69,7 @@ PROBE = (
 
 REDIS = (
     _gauge("cache_keys", "Keys in a logical database.", "INFO keyspace: keys", "db"),
-    _gauge(
-        "cache_expiring_keys", "Keys with a time to live in a logical database.", "INFO keyspace: expires", "db"
-    ),
+    _gauge("cache_expiring_keys", "Keys with a time to live in a logical database.", "INFO keyspace: expires", "db"),
     _counter("cache_hits_total", "Lookups that found their key.", "INFO stats: keyspace_hits"),
     _counter("cache_misses_total", "Lookups that did not find their key.", "INFO stats: keyspace_misses"),
     _counter("cache_requests_total", "Lookups: hits plus misses.", "INFO stats: keyspace_hits + keyspace_misses"),
@@ -180,9 +178,7 @@ GUARD_COUNTERS = (
     ),
     _counter("singleflight_shed_total", "Callers who were turned away.", "guard", "cache", "service", "group"),
     _counter("singleflight_errors_total", "Loader calls that failed.", "guard", "cache", "service", "group"),
-    _counter(
-        "cache_refreshes_total", "Background refreshes.", "guard", "cache", "service", "group", "result"
-    ),
+    _counter("cache_refreshes_total", "Background refreshes.", "guard", "cache", "service", "group", "result"),
 )
 """Counters of applications. Republished from reports they drop `cache`, which the target's label supplies."""
 

@@ -1,0 +1,80 @@
+"""The connection to one Redis, with every wait bounded, and the closed set of reasons why it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+from redis import exceptions as errors
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from herdwatch.config import Cache
+
+
+def connect(cache: Cache, *, timeout: float) -> Redis:
+    """A client that has not connected yet. `timeout` in seconds bounds each wait; nothing is retried behind our back.
+
+    Raises ConfigError when the password's reference leads nowhere.
+    """
+    client = Redis.from_url(
+        cache.url,
+        username=cache.username,
+        password=cache.password(),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=2,
+        # Both would be refused to a user who may only run INFO, and fill the ACL log.
+        protocol=2,
+        driver_info=None,
+    )
+    client.set_response_callback("INFO", _as_it_came)
+    return client
+
+
+def _as_it_came(response: Any, **_: Any) -> Any:
+    """INFO as the bytes that Redis sent: the client's own parser turns versions into numbers."""
+    return response
+
+
+def reason(error: BaseException) -> str:
+    """The value of `cache_failure{reason}` for what went wrong, from FAILURE_REASONS."""
+    chain = list(_chain(error))
+    for kinds, name in _BY_TYPE:
+        if any(isinstance(link, kinds) for link in chain):
+            return name
+    text = str(error).lower()
+    return next((name for words, name in _BY_WORDS if any(word in text for word in words)), "other")
+
+
+# redis-py wraps what the system said, so the cause is looked for along the whole chain; the order is from
+# the particular to the general: a certificate error is an OSError too.
+_BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((errors.MaxConnectionsError,), "maxclients"),
+    ((ssl.SSLError,), "tls"),
+    ((errors.NoPermissionError,), "permission"),
+    ((errors.AuthenticationError,), "auth"),
+    ((socket.gaierror,), "dns"),
+    ((errors.TimeoutError, asyncio.TimeoutError, TimeoutError), "timeout"),
+    ((ConnectionRefusedError, FileNotFoundError), "refused"),
+    ((errors.InvalidResponse,), "protocol"),
+)
+_BY_WORDS = (
+    (("max number of clients",), "maxclients"),
+    (("noauth", "wrongpass", "invalid password", "invalid username-password", "authentication required"), "auth"),
+    (("noperm", "no permissions"), "permission"),
+    (("protocol error",), "protocol"),
+)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
