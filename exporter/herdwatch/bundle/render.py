@@ -1,0 +1,126 @@
+"""templates + configuration -> the whole bundle, in memory first and on disk only when all of it is right."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from herdwatch.bundle import dashboards, promql, rules
+from herdwatch.bundle.location import CONTENT_ROOMS, bundle_root
+from herdwatch.bundle.templates import SUFFIX, environment, render
+from herdwatch.bundle.windows import Windows
+from herdwatch.config import Config, Overrides
+from herdwatch.errors import UsageError
+
+Bundle = Mapping[PurePosixPath, str]
+"""Path below the bundle's root -> text."""
+
+RULES = PurePosixPath("alerts/herdwatch.rules.yml")
+
+
+def render_bundle(config: Config) -> dict[PurePosixPath, str]:
+    """Render everything, in the order of its paths; raises CheckFailed naming the template that is wrong."""
+    values = _values(config)
+    bundle = {
+        path: _finish(path, text, config) for room in ("alerts", "dashboards") for path, text in _room(room, values)
+    }
+    names = [rule.name for rule in rules.load(bundle[RULES], str(RULES)) if rule.is_alert]
+    bundle.update(_room("runbooks", {**values, "alerts": names}))
+    return dict(sorted(bundle.items()))
+
+
+def _values(config: Config) -> dict[str, object]:
+    return {
+        "config": config,
+        "windows": Windows.of(config.scrape_interval),
+        "exporter_url": f"http://{config.exporter.listen}",
+        "alerts_with_thresholds": tuple(Overrides.model_fields),
+    }
+
+
+def _room(room: str, values: Mapping[str, object]) -> Iterator[tuple[PurePosixPath, str]]:
+    folder = bundle_root() / room / "templates"
+    templates = environment(folder)
+    for name in sorted(templates.list_templates()):
+        if not name.startswith("_") and name.endswith(SUFFIX):
+            path = _output_path(room, name.removesuffix(SUFFIX))
+            yield path, _header(path, room, name) + render(templates, name, **values)
+
+
+def _output_path(room: str, name: str) -> PurePosixPath:
+    if room == "dashboards":
+        provisioning = name.removeprefix("provisioning-")
+        name = f"provisioning/{provisioning}" if provisioning != name else name.removesuffix(".yml") + ".json"
+    elif room == "runbooks" and name == "index.md":
+        name = "README.md"
+    return PurePosixPath(room) / name
+
+
+def _header(path: PurePosixPath, room: str, template: str) -> str:
+    sentence = f"Rendered from {room}/templates/{template}; change that, then run: herdwatch render"
+    return f"<!-- {sentence} -->\n" if path.suffix == ".md" else f"# {sentence}\n"
+
+
+def _finish(path: PurePosixPath, text: str, config: Config) -> str:
+    """What follows the template: rules must parse, expression by expression; a dashboard becomes Grafana's JSON."""
+    if path == RULES:
+        for rule in rules.load(text, str(path)):
+            promql.parse(rule.expr, f"{path}:{rule.line}: {rule.name}")
+    if path.suffix == ".json":
+        return dashboards.build(text, str(path), runbook_base_url=config.links.runbook_base_url)
+    return text
+
+
+def stale(bundle: Bundle, root: Path) -> list[str]:
+    """What differs between a rendered bundle and the files below `root`, a sentence each; empty when nothing does."""
+    problems = []
+    for path, text in bundle.items():
+        try:
+            found = (root / path).read_text(encoding="utf-8")
+        except OSError:
+            problems.append(f"{path}: is missing; run: herdwatch render")
+            continue
+        if found != text:
+            line = next(
+                (n for n, (a, b) in enumerate(zip(found.splitlines(), text.splitlines(), strict=False), 1) if a != b),
+                min(found.count("\n"), text.count("\n")) + 1,
+            )
+            problems.append(f"{path}:{line}: differs from its template; run: herdwatch render")
+    return [*problems, *(f"{path}: has no template; remove it" for path in _strays(bundle, root))]
+
+
+def _strays(bundle: Bundle, root: Path) -> Iterator[PurePosixPath]:
+    for room in CONTENT_ROOMS:
+        for file in sorted((root / room).rglob("*")):
+            path = PurePosixPath(file.relative_to(root).as_posix())
+            made = not {"templates", "tests"} & set(path.parts[:-1])
+            if file.is_file() and made and path not in bundle:
+                yield path
+
+
+def write(bundle: Bundle, root: Path) -> list[Path]:
+    """Write what has changed; returns those paths. Raises UsageError, with nothing changed, where a folder refuses.
+
+    All files are written beside their places first and moved there at the end, so a full disk leaves the old bundle.
+    """
+    waiting: list[tuple[str, Path]] = []
+    try:
+        for path, text in bundle.items():
+            target = root / path
+            if target.is_file() and target.read_bytes() == text.encode():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            waiting.append((temporary, target))
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(temporary).chmod(0o644)
+        for temporary, target in waiting:
+            os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call
+    except OSError as error:
+        for temporary, _ in waiting:
+            Path(temporary).unlink(missing_ok=True)
+        raise UsageError(f"{error.filename or root}: cannot be written: {error.strerror}") from None
+    return [target for _, target in waiting]
