@@ -1,0 +1,153 @@
+"""One command, `herdwatch`; each verb is a thin call into a room."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+import herdwatch
+from herdwatch import config as configuration
+from herdwatch.bundle.location import bundle_root
+from herdwatch.config import Config
+from herdwatch.errors import CheckFailed, HerdwatchError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="herdwatch.yaml; by default the one in this folder")
+]
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns the exit code and shows no traceback for what herdwatch can explain."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="herdwatch", standalone_mode=False)
+    except HerdwatchError as error:
+        print(f"herdwatch: {error}", file=sys.stderr)
+        return error.exit_code
+    except click.ClickException as error:
+        print(f"herdwatch: {error.format_message()}; see: herdwatch --help", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        print("herdwatch: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    """Sees a Redis cache restart at the next scrape, pages one person once, and says what to do."""
+    if version:
+        print(f"herdwatch {herdwatch.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def exporter(
+    config: ConfigOption = None,
+    redis_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="One Redis, instead of a configuration file.")
+    ] = None,
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = None,
+    username: Annotated[str | None, typer.Option(help="ACL user, with --redis-url.")] = None,
+    password_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the password, with --redis-url.")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with the password, with --redis-url.")
+    ] = None,
+    runbooks: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of rendered runbook pages.")] = None,
+) -> None:
+    """Publish one or many caches to Prometheus."""
+    from herdwatch import server
+
+    if redis_url is not None and config is not None:
+        raise click.UsageError("give --config or --redis-url, not both")
+    credentials = {"username": username, "password_env": password_env, "password_file": password_file}
+    if redis_url is None and any(credentials.values()):
+        raise click.UsageError("--username, --password-env and --password-file go with --redis-url")
+    loaded = _load(config) if redis_url is None else configuration.single(redis_url, **credentials)
+    if listen is not None:
+        loaded = configuration.listening(loaded, listen)
+    server.serve(loaded, runbooks=runbooks or bundle_root() / "runbooks")
+
+
+@app.command()
+def render(
+    config: ConfigOption = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where alerts/, dashboards/ and runbooks/ are written.")
+    ] = Path(),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when something is stale.")] = False,
+) -> None:
+    """Render rules, Prometheus and Alertmanager configuration, dashboards and runbook pages."""
+    from herdwatch.bundle import render as rendering
+
+    bundle = rendering.render_bundle(_load(config))
+    if not check:
+        for path in rendering.write(bundle, out):
+            print(f"wrote {path}")
+        return
+    _fail_with(rendering.stale(bundle, out))
+    print(f"{len(bundle)} rendered files are in step with their templates")
+
+
+@app.command()
+def check(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of a rendered bundle.")] = Path(),
+) -> None:
+    """Validate a rendered bundle offline: rules, configuration, dashboards, pages, and what ties them together."""
+    from herdwatch.bundle import check as checking
+
+    outcome = checking.check_bundle(directory)
+    _fail_with(outcome.problems)
+    print(outcome.summary)
+
+
+@app.command()
+def tools() -> None:
+    """Find or fetch promtool, prometheus, alertmanager and redis-server, and say which were taken."""
+    from herdwatch import tools as programs
+
+    for tool in programs.ensure(programs.ALL):
+        print(f"{tool.name:<13} {tool.version:<10} {tool.origin}")
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
+) -> None:
+    """Kill a real Redis and follow what happens, up to the resolved page."""
+    from herdwatch.drill import demo as incident
+
+    incident.run(keep=keep)
+
+
+@app.command()
+def bench(
+    keys: Annotated[int, typer.Option(min=1, help="Keys in the Redis that is scraped.")] = 1_000_000,
+    scrapes: Annotated[int, typer.Option(min=10, help="Scrapes per measurement.")] = 1000,
+) -> None:
+    """Measure a scrape against a bare INFO round trip, and against redis_exporter where it is found."""
+    from herdwatch.drill import bench as measuring
+
+    measuring.run(keys=keys, scrapes=scrapes)
+
+
+def _load(path: Path | None) -> Config:
+    if path is None:
+        here = Path("herdwatch.yaml")
+        path = here if here.is_file() else bundle_root() / "herdwatch.yaml"
+    return configuration.load(path)
+
+
+def _fail_with(problems: list[str]) -> None:
+    if problems:
+        raise CheckFailed("\n".join([f"{len(problems)} wrong", *problems]))

@@ -1,0 +1,1 @@
+"""The incident, replayed on real servers; the demo is its first scenario."""

@@ -1,0 +1,224 @@
+"""The exporter's HTTP side: /metrics /probe /sd /runbooks/<Alert> /-/healthy /-/ready and a landing page.
+
+A scrape is always answered with 200: what went wrong is told by `cache_up` and `cache_failure`, which alerts can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+import herdwatch
+from herdwatch.bundle.pages import to_html
+from herdwatch.collector import CacheCollector
+from herdwatch.collector.families import families
+from herdwatch.collector.info import Sample
+from herdwatch.config import Config
+from herdwatch.errors import UsageError
+
+SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
+SCRAPE_MARGIN_SECONDS = 0.25
+"""How much earlier than Prometheus gives up a scrape ends, so that `cache_up 0` still arrives."""
+
+_HOST = re.compile(r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$")
+_ALERT = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,99}$")
+
+
+class _Ready(Collector):
+    """Families that are already collected, in the form that prometheus_client's encoders read."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+class Exporter:
+    """One exporter process: a collector per configured cache, and the HTTP application over them.
+
+    `runbooks` is the folder of rendered pages.
+    """
+
+    def __init__(self, config: Config, *, runbooks: Path) -> None:
+        self._config = config
+        self._runbooks = runbooks
+        self._caches = {cache.name: cache for cache in config.caches}
+        self._collectors = {
+            cache.name: CacheCollector(cache, timeout=config.exporter.deadline) for cache in config.caches
+        }
+        self._self = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._self)
+        PlatformCollector(registry=self._self)
+        GCCollector(registry=self._self)
+        self.app = Starlette(
+            routes=[
+                Route("/", self._landing),
+                Route("/metrics", self._metrics),
+                Route("/probe", self._probe),
+                Route("/sd", self._discovery),
+                Route("/runbooks", self._runbook_index),
+                Route("/runbooks/{alert}", self._runbook),
+                Route("/-/healthy", _alive),
+                Route("/-/ready", _alive),
+            ]
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection to Redis."""
+        await asyncio.gather(*(collector.aclose() for collector in self._collectors.values()))
+
+    async def _metrics(self, request: Request) -> Response:
+        metrics = [*families(self._own_samples()), *self._self.collect()]
+        if len(self._collectors) == 1:
+            (collector,) = self._collectors.values()
+            metrics += (await collector.scrape(_deadline(request))).metrics()
+        return _exposition(request, metrics)
+
+    async def _probe(self, request: Request) -> Response:
+        name = request.query_params.get("target", "")
+        collector = self._collectors.get(name)
+        if collector is None:
+            known = ", ".join(self._collectors)
+            return PlainTextResponse(f"target {name!r} is not a configured cache; there are: {known}\n", 404)
+        return _exposition(request, (await collector.scrape(_deadline(request))).metrics())
+
+    def _own_samples(self) -> Iterator[Sample]:
+        yield "herdwatch_build", (herdwatch.__version__,), 1
+        for name, collector in self._collectors.items():
+            for reason, count in sorted(collector.dropped.items()):
+                yield "herdwatch_reports_dropped_total", (name, reason), count
+
+    async def _discovery(self, request: Request) -> Response:
+        host = request.headers.get("host", "")
+        address = host if _HOST.match(host) else self._config.exporter.listen
+        return JSONResponse(target_groups(self._config, address))
+
+    async def _runbook_index(self, _: Request) -> Response:
+        return self._page("README", "Runbooks")
+
+    async def _runbook(self, request: Request) -> Response:
+        alert = request.path_params["alert"].removesuffix(".md")
+        if not _ALERT.match(alert) or not (self._runbooks / f"{alert}.md").is_file():
+            known = ", ".join(sorted(path.stem for path in self._runbooks.glob("*.md") if path.stem != "README"))
+            return PlainTextResponse(f"no runbook {alert!r}; there are: {known}\n", 404)
+        return self._page(alert, alert)
+
+    def _page(self, stem: str, title: str) -> Response:
+        try:
+            text = (self._runbooks / f"{stem}.md").read_text(encoding="utf-8")
+        except OSError as error:
+            return PlainTextResponse(f"{stem}.md cannot be read: {error.strerror}\n", 404)
+        return HTMLResponse(to_html(text, title=title))
+
+    async def _landing(self, _: Request) -> Response:
+        probes = "".join(f'<li><a href="/probe?target={escape(name)}">{escape(name)}</a></li>' for name in self._caches)
+        return HTMLResponse(_LANDING.format(version=escape(herdwatch.__version__), probes=probes))
+
+
+def target_groups(config: Config, address: str) -> list[dict[str, object]]:
+    """Prometheus HTTP service discovery: one group per cache, scraped through the exporter at `address`."""
+    return [
+        {
+            "targets": [address],
+            "labels": {
+                "__metrics_path__": "/probe",
+                "__param_target": cache.name,
+                "cache": cache.name,
+                "instance": cache.instance,
+                "team": cache.team,
+            },
+        }
+        for cache in config.caches
+    ]
+
+
+def serve(config: Config, *, runbooks: Path) -> None:
+    """Listen at the configured address until SIGINT or SIGTERM; raises UsageError where the address refuses."""
+    listener = bind(config.exporter.listen)
+    host, port = listener.getsockname()[:2]
+    asyncio.run(_serve(config, runbooks, listener, f"http://{f'[{host}]' if ':' in host else host}:{port}"))
+
+
+def bind(address: str) -> socket.socket:
+    """A listening socket at HOST:PORT; port 0 takes a free one."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=1024)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {address}: {error.strerror}; choose another address with --listen"
+        ) from None
+
+
+async def _serve(config: Config, runbooks: Path, listener: socket.socket, url: str) -> None:
+    exporter = Exporter(config, runbooks=runbooks)
+    settings = uvicorn.Config(
+        exporter.app, log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False
+    )
+    server = _Server(settings)
+    print(f"herdwatch exporter listens on {url}", file=sys.stderr, flush=True)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await exporter.aclose()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: its own handlers raise them anew at the end, and a stop is no failure."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def _alive(_: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
+def _deadline(request: Request) -> float | None:
+    """Seconds that Prometheus leaves for this scrape, or None where it does not say."""
+    try:
+        seconds = float(request.headers.get(SCRAPE_TIMEOUT_HEADER, ""))
+    except ValueError:
+        return None
+    return max(seconds - SCRAPE_MARGIN_SECONDS, seconds / 2) if 0 < seconds < 3600 else None
+
+
+def _exposition(request: Request, metrics: Sequence[Metric]) -> Response:
+    encoder, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encoder(_Ready(metrics)), headers={"content-type": content_type})
+
+
+_LANDING = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>herdwatch exporter</title>
+<meta name="viewport" content="width=device-width"><style>:root{{color-scheme:light dark}}
+body{{font:16px/1.5 system-ui;max-width:40rem;margin:2rem auto;padding:0 1rem}}</style></head>
+<body><h1>herdwatch exporter {version}</h1>
+<ul><li><a href="/metrics">/metrics</a>: this exporter, and the cache where only one is configured</li>
+<li><a href="/sd">/sd</a>: service discovery for Prometheus</li>
+<li><a href="/runbooks">/runbooks</a>: what to do when an alert fires</li>
+<li><a href="/-/healthy">/-/healthy</a>, <a href="/-/ready">/-/ready</a></li></ul>
+<h2>Caches</h2><ul>{probes}</ul></body></html>
+"""

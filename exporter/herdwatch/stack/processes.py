@@ -1,0 +1,175 @@
+"""Processes that cannot outlive us: started in order, stopped in reverse, ended by the kernel should we die first."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from herdwatch.errors import StackError
+
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+LOG_LINES = 8
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on now; somebody else may take it before you do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    def in_child() -> None:
+        # Between fork and exec only: a SIGKILL of this process must not leave servers behind.
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return in_child
+
+
+class Process:
+    """One child in a session of its own, its output in a log file. Made by a Supervisor."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None, cwd: Path | None
+    ) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            try:
+                self._child = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **(env or {})},
+                    cwd=cwd,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(os.getpid()),
+                )
+            except OSError as error:
+                raise StackError(f"{name} cannot be started: {error.strerror}: {command[0]}") from None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """True until it ended, for whatever reason."""
+        return self._child.poll() is None
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float = START_SECONDS) -> None:
+        """Wait until `ready` says so; raises StackError with the last log lines if it dies or the time is over."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.running:
+                raise StackError(f"{self.name} ended with exit code {self._child.returncode}: {self.last_words()}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{self.name} was not ready within {seconds:g} s: {self.last_words()}")
+            time.sleep(0.05)
+
+    def last_words(self) -> str:
+        """The last lines of the log, on one line."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_LINES:]
+        return " | ".join(line.strip() for line in lines) or "it wrote no log"
+
+    def kill(self) -> None:
+        """SIGKILL to its whole session, as a crash."""
+        self._signal(signal.SIGKILL)
+        self._child.wait(STOP_SECONDS)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for what is left after a few seconds."""
+        if self.running:
+            self._signal(signal.SIGCONT)
+            self._signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(STOP_SECONDS)
+        self._signal(signal.SIGKILL)
+        self._child.wait(STOP_SECONDS)
+
+    def send(self, number: int) -> None:
+        """Send one signal to the process itself, such as SIGSTOP."""
+        os.kill(self.pid, number)
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):  # all of them have ended
+            os.killpg(self.pid, number)
+
+
+class Supervisor:
+    """Owns processes and their folder. Use as a context manager: on the way out everything is stopped and removed.
+
+    SIGTERM is turned into an exception for its time, so that being ended politely stops everything too. It must be
+    entered and left in the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._processes: list[Process] = []
+        self._folder: Path | None = None
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix="herdwatch-"))
+        self._before = signal.signal(signal.SIGTERM, _terminated)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the stopping short
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            for process in reversed(self._processes):
+                process.stop()
+            shutil.rmtree(self.folder, ignore_errors=True)
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
+            signal.signal(signal.SIGTERM, self._before)
+
+    @property
+    def folder(self) -> Path:
+        """A temporary folder for data and logs, removed at the end."""
+        if self._folder is None:
+            raise StackError("a Supervisor owns a folder only while it is entered")
+        return self._folder
+
+    def start(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Process:
+        """Start a process; the log is `<name>.log` in the folder. It is stopped when the supervisor is left."""
+        process = Process(name, command, log=self.folder / f"{name}.log", env=env, cwd=cwd)
+        self._processes.append(process)
+        return process
+
+    def dead(self) -> list[Process]:
+        """Processes that have ended although nobody stopped them."""
+        return [process for process in self._processes if not process.running]
+
+    def forget(self, process: Process) -> None:
+        """Leave a process that was ended on purpose out of `dead`."""
+        self._processes.remove(process)
+
+
+def _terminated(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
