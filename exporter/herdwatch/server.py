@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 
 import uvicorn
+import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
@@ -37,6 +38,7 @@ SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 SCRAPE_MARGIN_SECONDS = 0.25
 """How much earlier than Prometheus gives up a scrape ends, so that `cache_up 0` still arrives."""
 
+BACKLOG = 1024
 _HOST = re.compile(r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$")
 _ALERT = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,99}$")
 
@@ -74,7 +76,7 @@ class Exporter:
                 Route("/metrics", self._metrics),
                 Route("/probe", self._probe),
                 Route("/sd", self._discovery),
-                Route("/runbooks", self._runbook_index),
+                Route("/runbooks/", self._runbook_index),
                 Route("/runbooks/{alert}", self._runbook),
                 Route("/-/healthy", _alive),
                 Route("/-/ready", _alive),
@@ -154,16 +156,24 @@ def serve(config: Config, *, runbooks: Path) -> None:
     """Listen at the configured address until SIGINT or SIGTERM; raises UsageError where the address refuses."""
     listener = bind(config.exporter.listen)
     host, port = listener.getsockname()[:2]
-    asyncio.run(_serve(config, runbooks, listener, f"http://{f'[{host}]' if ':' in host else host}:{port}"))
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, runbooks, listener, url))
 
 
 def bind(address: str) -> socket.socket:
     """A listening socket at HOST:PORT; port 0 takes a free one."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    # The protocol is named because TCP_NODELAY may be set only where it is: without, every answer waits 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=1024)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), int(port)))
+        listener.listen(BACKLOG)
+        return listener
     except OSError as error:
+        listener.close()
         raise UsageError(
             f"cannot listen on {address}: {error.strerror}; choose another address with --listen"
         ) from None
@@ -218,7 +228,7 @@ body{{font:16px/1.5 system-ui;max-width:40rem;margin:2rem auto;padding:0 1rem}}<
 <body><h1>herdwatch exporter {version}</h1>
 <ul><li><a href="/metrics">/metrics</a>: this exporter, and the cache where only one is configured</li>
 <li><a href="/sd">/sd</a>: service discovery for Prometheus</li>
-<li><a href="/runbooks">/runbooks</a>: what to do when an alert fires</li>
+<li><a href="/runbooks/">/runbooks/</a>: what to do when an alert fires</li>
 <li><a href="/-/healthy">/-/healthy</a>, <a href="/-/ready">/-/ready</a></li></ul>
 <h2>Caches</h2><ul>{probes}</ul></body></html>
 """

@@ -42,8 +42,8 @@ pre { margin: .75rem 0; padding: .75rem 1rem; overflow-x: auto; border: 1px soli
   background: var(--box); line-height: 1.5; }
 pre code { padding: 0; background: none; }
 .table { margin: 1rem 0; overflow-x: auto; }
-table { border-collapse: collapse; min-width: 34rem; width: 100%; font-size: .95rem; }
-th, td { padding: .45rem .7rem; border: 1px solid var(--line); text-align: left; vertical-align: top; }
+table { border-collapse: collapse; min-width: 28rem; width: 100%; font-size: .93rem; }
+th, td { padding: .4rem .6rem; border: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { background: var(--box); }
 blockquote { margin: 1rem 0; padding: .1rem 1rem; border-left: 4px solid var(--mark); }
 @media (hover: none) { .anchor { opacity: .6; } }

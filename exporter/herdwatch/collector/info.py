@@ -35,12 +35,8 @@ _PLAIN = (
 
 def parse(raw: bytes) -> dict[str, str]:
     """`name:value` lines -> a dictionary; section titles and lines of another form are passed over."""
-    fields = {}
-    for line in raw.decode("utf-8", "replace").splitlines():
-        name, separator, value = line.partition(":")
-        if separator and not line.startswith("#"):
-            fields[name] = value.strip()
-    return fields
+    lines = raw.decode("utf-8", "replace").split("\r\n")
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 def number(fields: Fields, name: str) -> float | None:
@@ -73,7 +69,9 @@ class ProcessMemory:
 
     def observe(self, fields: Fields) -> None:
         """Take in one answer. Under one run_id the first start time stands, which removes its jitter of a second."""
-        self.databases.update(match[1] for name in fields if (match := _DATABASE.match(name)))
+        # Only a name of this form is a database: Redis 8 has fields that merely start like one.
+        found = (name for name in fields if name.startswith("db") and _DATABASE.match(name))
+        self.databases.update(name[2:] for name in found)
         run_id, now, uptime = fields.get("run_id"), server_time(fields), number(fields, "uptime_in_seconds")
         if run_id == self.run_id and self.start_time is not None:
             return
