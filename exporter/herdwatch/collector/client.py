@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from herdwatch.config import Cache
+from herdwatch.errors import ConfigError
 
 
 def connect(cache: Cache, *, timeout: float) -> Redis:
@@ -55,6 +56,7 @@ def reason(error: BaseException) -> str:
 # redis-py wraps what the system said, so the cause is looked for along the whole chain; the order is from
 # the particular to the general: a certificate error is an OSError too.
 _BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((ConfigError,), "auth"),  # the only one at this moment: a password's reference that leads nowhere
     ((errors.MaxConnectionsError,), "maxclients"),
     ((ssl.SSLError,), "tls"),
     ((errors.NoPermissionError,), "permission"),

@@ -1,0 +1,195 @@
+"""What a scrape says when Redis does not answer as it should, and that it ends in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from herdwatch.collector import CacheCollector, Scrape
+from herdwatch.collector.client import reason
+from herdwatch.config import Cache
+from herdwatch.metrics import FAILURE_REASONS, PROBE
+from herdwatch.stack import RedisServer, Supervisor, free_port
+
+PASSWORD = "correct-horse"
+GENEROUS_SECONDS = 20
+
+
+def scrape(url: str, *, deadline: float | None = 1.0, **cache: Any) -> Scrape:
+    async def run() -> Scrape:
+        collector = CacheCollector(Cache(name="users", url=url, **cache), timeout=5)
+        async with asyncio.timeout(GENEROUS_SECONDS):
+            try:
+                return await collector.scrape(deadline)
+            finally:
+                await collector.aclose()
+
+    return asyncio.run(run())
+
+
+@contextlib.contextmanager
+def fake_server(answer: bytes | None) -> Iterator[str]:
+    """Accepts, and answers every connection with these bytes, or stays silent: what no real Redis does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        open_ones: list[socket.socket] = []
+
+        def run() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    open_ones.append(connection)
+                    if answer is not None:
+                        connection.recv(4096)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+        for connection in open_ones:
+            connection.close()
+
+
+def assert_down(found: Scrape, why: str) -> None:
+    assert found.failure == why
+    samples = {(name, labels): value for name, labels, value in found.samples}
+    assert samples["cache_up", ()] == 0
+    assert [labels for name, labels in samples if name == "cache_failure"] == [(why,)]
+    assert {name for name, _ in samples} == {family.name for family in PROBE}
+    assert found.guard == []
+
+
+def test_nobody_listens(supervisor: Supervisor) -> None:
+    assert_down(scrape(f"redis://127.0.0.1:{free_port()}/0"), "refused")
+
+
+def test_the_socket_file_is_missing(tmp_path: Path) -> None:
+    assert_down(scrape(f"unix://{tmp_path / 'redis.sock'}"), "refused")
+
+
+def test_the_name_does_not_resolve() -> None:
+    assert_down(scrape("redis://redis.invalid:6379/0", deadline=GENEROUS_SECONDS), "dns")
+
+
+def test_a_stopped_redis_times_out_and_is_up_again_once_it_goes_on(supervisor: Supervisor) -> None:
+    redis = RedisServer(supervisor, name="stopped")
+
+    async def run() -> tuple[Scrape, Scrape, Scrape]:
+        collector = CacheCollector(Cache(name="users", url=redis.url), timeout=5)
+        first = await collector.scrape()
+        redis.process.send(signal.SIGSTOP)
+        second = await collector.scrape(0.3)
+        redis.process.send(signal.SIGCONT)
+        third = await collector.scrape()
+        await collector.aclose()
+        return first, second, third
+
+    first, second, third = asyncio.run(run())
+    assert (first.failure, third.failure) == (None, None)
+    assert_down(second, "timeout")
+
+
+def test_a_server_that_accepts_and_stays_silent_times_out() -> None:
+    with fake_server(None) as url:
+        assert_down(scrape(url, deadline=0.3), "timeout")
+
+
+def test_a_server_that_speaks_another_protocol() -> None:
+    with fake_server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as url:
+        assert_down(scrape(url), "protocol")
+
+
+def test_a_plain_redis_asked_for_tls(shared: RedisServer) -> None:
+    found = scrape(shared.url.replace("redis://", "rediss://"), deadline=2.0)
+    assert found.failure in ("tls", "timeout")
+
+
+@pytest.mark.parametrize("given", ["", "wrong"])
+def test_the_password_is_missing_or_wrong(supervisor: Supervisor, tmp_path: Path, given: str) -> None:
+    redis = RedisServer(supervisor, "--requirepass", PASSWORD, name=f"password{given}")
+    file = tmp_path / "password"
+    file.write_text(given)
+    credentials = {"password_file": file} if given else {}
+    found = scrape(redis.url, **credentials)
+    assert_down(found, "auth")
+
+
+def test_the_right_password_from_a_file(supervisor: Supervisor, tmp_path: Path) -> None:
+    redis = RedisServer(supervisor, "--requirepass", PASSWORD, name="right")
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    assert scrape(redis.url, password_file=file).failure is None
+
+
+def test_a_password_reference_that_leads_nowhere_is_a_failed_scrape(shared: RedisServer, tmp_path: Path) -> None:
+    assert_down(scrape(shared.url, password_file=tmp_path / "none"), "auth")
+
+
+def test_a_user_who_may_not_run_info(supervisor: Supervisor, tmp_path: Path) -> None:
+    redis = RedisServer(supervisor, name="forbidden")
+    (tmp_path / "password").write_text(PASSWORD)
+    with redis.client() as client:
+        client.acl_setuser("blind", enabled=True, passwords=[f"+{PASSWORD}"], commands=["+ping"])
+    found = scrape(redis.url, username="blind", password_file=tmp_path / "password")
+    assert_down(found, "permission")
+
+
+def test_a_user_who_may_only_run_info_sees_all_of_redis_and_leaves_the_acl_log_empty(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    redis = RedisServer(supervisor, name="least")
+    (tmp_path / "password").write_text(PASSWORD)
+    with redis.client() as client:
+        client.acl_setuser(
+            "exporter", enabled=True, passwords=[f"+{PASSWORD}"], commands=["+info", "+hgetall"], keys=["herdwatch:*"]
+        )
+        found = scrape(redis.url, username="exporter", password_file=tmp_path / "password")
+        assert found.failure is None
+        succeeded = {labels[0]: value for name, labels, value in found.samples if name == "cache_collector_success"}
+        assert succeeded == {"info": 1, "commandstats": 1, "reports": 1}
+        assert client.acl_log() == []
+
+
+def test_without_permission_for_reports_the_rest_is_there(supervisor: Supervisor, tmp_path: Path) -> None:
+    redis = RedisServer(supervisor, name="infoonly")
+    (tmp_path / "password").write_text(PASSWORD)
+    with redis.client() as client:
+        client.acl_setuser("narrow", enabled=True, passwords=[f"+{PASSWORD}"], commands=["+info"])
+    found = scrape(redis.url, username="narrow", password_file=tmp_path / "password")
+    succeeded = {labels[0]: value for name, labels, value in found.samples if name == "cache_collector_success"}
+    assert (found.failure, succeeded) == (None, {"info": 1, "commandstats": 1, "reports": 0})
+
+
+def test_too_many_clients(supervisor: Supervisor) -> None:
+    redis = RedisServer(supervisor, "--maxclients", "2", name="crowded")
+    with redis.client() as first, redis.client() as second:
+        assert (first.ping(), second.ping()) == (True, True)
+        assert_down(scrape(redis.url), "maxclients")
+
+
+def test_concurrent_scrapes_of_a_stopped_redis_all_end_in_time(supervisor: Supervisor) -> None:
+    redis = RedisServer(supervisor, name="crowd")
+    redis.process.send(signal.SIGSTOP)
+
+    async def run() -> list[Scrape]:
+        collector = CacheCollector(Cache(name="users", url=redis.url), timeout=5)
+        async with asyncio.timeout(GENEROUS_SECONDS):
+            found = await asyncio.gather(*(collector.scrape(0.3) for _ in range(20)))
+        await collector.aclose()
+        return found
+
+    assert {found.failure for found in asyncio.run(run())} == {"timeout"}
+    redis.process.send(signal.SIGCONT)
+
+
+def test_every_reason_that_can_be_given_is_declared() -> None:
+    assert {reason(ValueError("what is this")), reason(OSError()), reason(TimeoutError())} <= set(FAILURE_REASONS)
