@@ -20,14 +20,13 @@ def main() -> int:
         print(f"herdwatch: this is Python {found}; install Python 3.11 or later", file=sys.stderr)
         return 2
     try:
-        cli = importlib.import_module("herdwatch.cli")
+        code: int = importlib.import_module("herdwatch.cli").run(sys.argv[1:])
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing in ("", "herdwatch"):
             raise
         print(missing_extra(missing), file=sys.stderr)
         return 2
-    code: int = cli.run(sys.argv[1:])
     return code
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 import herdwatch
 from herdwatch import config as configuration
 from herdwatch.bundle.location import bundle_root
 from herdwatch.config import Config
-from herdwatch.errors import CheckFailed, HerdwatchError
+from herdwatch.errors import CheckFailed, HerdwatchError, UsageError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="herdwatch.yaml; by default the one in this folder")
 ]
+
+
+# A ClickException: click's own, or that of the copy of click which newer typers carry and do not export.
+_WrongUsage: Any = typer.BadParameter.__mro__[2]
 
 
 def run(arguments: list[str]) -> int:
@@ -30,10 +33,10 @@ def run(arguments: list[str]) -> int:
     except HerdwatchError as error:
         print(f"herdwatch: {error}", file=sys.stderr)
         return error.exit_code
-    except click.ClickException as error:
-        print(f"herdwatch: {error.format_message()}; see: herdwatch --help", file=sys.stderr)
+    except _WrongUsage as error:
+        print(f"herdwatch: {error.format_message().rstrip('.')}; see: herdwatch --help", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("herdwatch: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -42,11 +45,17 @@ def run(arguments: list[str]) -> int:
 
 
 @app.callback(invoke_without_command=True)
-def main(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
     """Sees a Redis cache restart at the next scrape, pages one person once, and says what to do."""
     if version:
         print(f"herdwatch {herdwatch.__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise UsageError("no command given; see the list above")
 
 
 @app.command()
@@ -69,10 +78,10 @@ def exporter(
     from herdwatch import server
 
     if redis_url is not None and config is not None:
-        raise click.UsageError("give --config or --redis-url, not both")
+        raise UsageError("give --config or --redis-url, not both")
     credentials = {"username": username, "password_env": password_env, "password_file": password_file}
     if redis_url is None and any(credentials.values()):
-        raise click.UsageError("--username, --password-env and --password-file go with --redis-url")
+        raise UsageError("--username, --password-env and --password-file go with --redis-url")
     loaded = _load(config) if redis_url is None else configuration.single(redis_url, **credentials)
     if listen is not None:
         loaded = configuration.listening(loaded, listen)

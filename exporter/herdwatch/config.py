@@ -16,30 +16,36 @@ from herdwatch.errors import ConfigError
 
 Severity = Literal["critical", "warning", "info", "watchdog"]
 
-_DURATION = re.compile(r"^(\d+)(ms|s|m|h)$")
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
-_JOB = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$")
-_URL = re.compile(r"^[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]+$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_JOB = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}")
+_HOST = r"(?:[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+\])"
+_PORT = r"(?::[0-9]{1,5})"
+_PLAIN = r"(?:[A-Za-z0-9._~:/@!$&()*+,;=-]|%[0-9A-Fa-f]{2})"
+_USER = r"(?:[A-Za-z0-9._~!$&()*+,;=-]|%[0-9A-Fa-f]{2})+@"
+_ADDRESS = re.compile(f"{_HOST}{_PORT}")
+_HTTP_URL = re.compile(f"https?://{_HOST}{_PORT}?(?:[/?#](?:{_PLAIN}|[?#])*)?")
+_REDIS_URL = re.compile(f"rediss?://(?:{_USER})?{_HOST}{_PORT}?(?:/[0-9]{{0,5}})?|unix://(?:{_USER})?/{_PLAIN}+")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
 def _duration(value: Any) -> float:
     """Seconds from text such as 5s, 500ms or 2m."""
-    match = _DURATION.match(value) if isinstance(value, str) else None
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("a duration is a whole number with a unit, such as 15s, 500ms or 2m")
     return int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 def _name(value: str) -> str:
-    if not _NAME.match(value):
+    if not _NAME.fullmatch(value):
         raise ValueError("a name is 1 to 63 letters, digits, '_', '.' or '-', and starts with a letter or digit")
     return value
 
 
 def _job(value: str) -> str:
-    if not _JOB.match(value):
+    if not _JOB.fullmatch(value):
         raise ValueError("a job name is 1 to 128 letters, digits, '_', '.', '/' or '-'")
     return value
 
@@ -55,16 +61,16 @@ def _split(value: str) -> Any:
     try:
         parts = urlsplit(value)
         return parts, parts.port
-    except ValueError as error:
-        raise ValueError(f"not a URL: {error}") from None
+    except ValueError:  # its own words may quote a password
+        raise ValueError("not a URL: its host or its port, a number up to 65535, cannot be read") from None
 
 
 def _http_url(value: str) -> str:
     parts, _ = _split(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not _URL.match(value):
-        raise ValueError("a URL starts with http:// or https://, names a host and has no space, quote or brace")
     if parts.username or parts.password:
         raise ValueError("a URL here carries no user or password: it would be shown to everyone who reads the bundle")
+    if not _HTTP_URL.fullmatch(value):
+        raise ValueError("a URL starts with http:// or https://, names a host and has no space, quote or brace")
     return value
 
 
@@ -81,23 +87,31 @@ def _redis_url(value: str) -> str:
         raise ValueError("a Redis URL starts with redis://, rediss:// or unix://")
     if parts.password:
         raise ValueError("a password does not belong in the URL; name where it is kept: password_env or password_file")
-    if parts.scheme == "unix" and not parts.path:
-        raise ValueError("a unix:// URL names the socket's path")
+    if parts.scheme == "unix" and (parts.hostname or not parts.path):
+        raise ValueError("a unix:// URL names the socket's whole path, as in unix:///run/redis.sock")
     if parts.scheme != "unix" and not parts.hostname:
         raise ValueError("a Redis URL names a host, as in redis://127.0.0.1:6379/0")
-    if parts.scheme != "unix" and not re.match(r"^(/\d{0,5})?$", parts.path):
+    if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]{0,5})?", parts.path):
         raise ValueError("the path of a Redis URL is the number of a database, as in redis://127.0.0.1:6379/0")
     if parts.query or parts.fragment:
         raise ValueError("a Redis URL here has no '?' and no '#': options are keys of the cache")
+    if not _REDIS_URL.fullmatch(value):
+        raise ValueError("a Redis URL has no space, quote or brace; a host is letters, digits, '_', '.' or '-'")
     return value
 
 
 def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not port.isdigit() or int(port) > 65535 or not re.match(r"^[A-Za-z0-9._-]+$|^\[[0-9a-fA-F:.]+\]$", host):
+    if not _ADDRESS.fullmatch(value) or int(value.rpartition(":")[2]) > 65535:
         raise ValueError("an address is HOST:PORT, as in 127.0.0.1:9878 or [::1]:9878")
-    return value if not bracketed else value.lower()
+    return value.lower() if value.startswith("[") else value
+
+
+class _WrongHere(ValueError):
+    """What is wrong between several values; `path` leads to the one to change, from the block that noticed it."""
+
+    def __init__(self, message: str, *path: int | str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 Duration = Annotated[float, BeforeValidator(_duration)]
@@ -127,7 +141,7 @@ class Database(Section):
     @model_validator(mode="after")
     def _peak_exceeds_capacity(self) -> Database:
         if self.peak <= self.capacity:
-            raise ValueError("peak must exceed capacity: below it the database needs no cache to live")
+            raise _WrongHere("peak must exceed capacity: below it the database needs no cache to live", "peak")
         return self
 
     @property
@@ -170,7 +184,7 @@ class Cache(Section):
     @model_validator(mode="after")
     def _one_password(self) -> Cache:
         if self.password_env and self.password_file:
-            raise ValueError("give password_env or password_file, not both")
+            raise _WrongHere("give password_env or password_file, not both", "password_file")
         return self
 
     @property
@@ -193,7 +207,7 @@ class Cache(Section):
         if self.password_file:
             try:
                 return self.password_file.read_text().strip()
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or "it is not text"
                 raise ConfigError(
                     f"cache {self.name}: password_file {self.password_file} cannot be read: {reason}"
@@ -205,7 +219,7 @@ class Exporter(Section):
     """Where the exporter listens and how long a scrape may take."""
 
     listen: Address = "127.0.0.1:9878"
-    deadline: Duration = 4.0
+    deadline: Annotated[Duration, Field(gt=0)] = 4.0
 
 
 class Jobs(Section):
@@ -252,17 +266,20 @@ class Config(Section):
     @model_validator(mode="after")
     def _references(self) -> Config:
         seen: set[str] = set()
-        for cache in self.caches:
+        for number, cache in enumerate(self.caches):
             if cache.name in seen:
-                raise ValueError(f"caches: the name {cache.name!r} is given twice; a cache's name is its label")
+                message = f"the name {cache.name!r} is given twice; a cache's name is its label"
+                raise _WrongHere(message, "caches", number, "name")
             seen.add(cache.name)
             if cache.database is not None and cache.database not in self.databases:
                 known = ", ".join(sorted(self.databases)) or "none"
-                raise ValueError(f"caches: {cache.name} names the database {cache.database!r}; there is: {known}")
+                message = f"databases has no {cache.database!r}; there is: {known}"
+                raise _WrongHere(message, "caches", number, "database")
         if "critical" in self.receivers and self.links.runbook_base_url is None:
-            raise ValueError("links.runbook_base_url: a bundle that pages needs it, so that the page says what to do")
+            message = "a bundle that pages needs it, so that the page says what to do"
+            raise _WrongHere(message, "links", "runbook_base_url")
         if len({self.jobs.cache, self.jobs.exporter, self.jobs.application}) != 3:
-            raise ValueError("jobs: the three job names must differ")
+            raise _WrongHere("the three job names must differ", "jobs")
         return self
 
     def threshold(self, cache: Cache, alert: str) -> float | None:
@@ -279,13 +296,29 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _MERGE:
+                raise _not_here("a key is one word, neither a list, a mapping nor <<", key_node)
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (list, dict)) or key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
+            if key in seen:
+                raise _not_here(f"the key {key!r} is given twice", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except _YAML_SLIPS:  # a date in month 13, a number beyond all bounds
+            kind = node.tag.rpartition(":")[2]
+            raise _not_here(f"{str(node.value)[:40]!r} is no {kind}", node) from None
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+_YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, ValueError)
+"""What PyYAML lets through where a value is not what its tag or its look says."""
+
+
+def _not_here(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 def load(path: Path) -> Config:
@@ -308,20 +341,23 @@ def parse(text: str, source: str) -> Config:
     try:
         data = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
         root = yaml.compose(text, yaml.SafeLoader)
-    except (yaml.MarkedYAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise ConfigError(
-            f"{source}:{line}: not valid YAML: {getattr(error, 'problem', None) or 'nested too deeply'}"
-        ) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except (yaml.YAMLError, RecursionError, *_YAML_SLIPS) as error:
+        raise ConfigError(f"{source}:{_not_yaml(error, text)}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{source}:1: the top level is a mapping of keys such as caches:, not {type(data).__name__}")
+        found = "empty" if data is None else f"a {type(data).__name__}"
+        raise ConfigError(f"{source}:1: the top level is {found}; it must be a mapping of keys such as caches:")
     try:
         return Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_explain(error, source, root)) from None
+
+
+def _not_yaml(error: Exception, text: str) -> str:
+    """LINE: what PyYAML found wrong with it."""
+    mark = getattr(error, "problem_mark", None)
+    line = mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return f"{line + 1}: not valid YAML: {'nested too deeply' if isinstance(error, RecursionError) else problem}"
 
 
 def single(url: str, **credentials: Any) -> Config:
@@ -344,20 +380,39 @@ def _from_command_line(data: dict[str, Any], option: str) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][-1])
+        name = str(_path(first)[-1])
         given_by = option if name in ("url", "caches") else f"--{name.replace('_', '-')}"
         raise ConfigError(f"{given_by}: {_message(first)}") from None
 
 
+_IN_YAML = {
+    "dict_type": "must be a mapping of keys",
+    "float_type": "must be a number",
+    "missing": "is required",
+    "model_type": "must be a mapping of keys",
+    "string_type": "must be text; put it in quotes if it is",
+    "too_short": "must not be empty",
+    "tuple_type": "must be a list",
+}
+"""What pydantic says of Python's types, said of YAML."""
+
+
 def _message(detail: Any) -> str:
     text: str = detail["msg"]
-    return text.removeprefix("Value error, ")
+    return _IN_YAML.get(detail["type"]) or text.removeprefix("Value error, ")
+
+
+def _path(detail: Any) -> list[int | str]:
+    inner = getattr(detail.get("ctx", {}).get("error"), "path", ())
+    return [part for part in (*detail["loc"], *inner) if part != "[key]"]
 
 
 def _explain(error: ValidationError, source: str, root: yaml.Node | None) -> str:
     lines = []
     for detail in error.errors(include_url=False):
-        path = [part for part in detail["loc"] if part != "[key]"]
+        if detail["type"] == "too_short" and detail["input"]:
+            continue  # items that are wrong count as missing; what is wrong with them is said already
+        path = _path(detail)
         message = _message(detail)
         if detail["type"] == "extra_forbidden":
             message = f"unknown key; known here: {_known_keys(path)}"
@@ -369,7 +424,8 @@ def _explain(error: ValidationError, source: str, root: yaml.Node | None) -> str
 def _dotted(path: list[int | str]) -> str:
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        name = part if isinstance(part, int) or part.isprintable() else repr(part)
+        text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else str(name)
     return text
 
 

@@ -40,7 +40,6 @@ SCRAPE_MARGIN_SECONDS = 0.25
 
 BACKLOG = 1024
 _HOST = re.compile(r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$")
-_ALERT = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,99}$")
 
 
 class _Ready(Collector):
@@ -118,9 +117,9 @@ class Exporter:
 
     async def _runbook(self, request: Request) -> Response:
         alert = request.path_params["alert"].removesuffix(".md")
-        if not _ALERT.match(alert) or not (self._runbooks / f"{alert}.md").is_file():
-            known = ", ".join(sorted(path.stem for path in self._runbooks.glob("*.md") if path.stem != "README"))
-            return PlainTextResponse(f"no runbook {alert!r}; there are: {known}\n", 404)
+        known = sorted(path.stem for path in self._runbooks.glob("*.md") if path.stem != "README")
+        if alert not in known:
+            return PlainTextResponse(f"no runbook {alert!r}; there are: {', '.join(known)}\n", 404)
         return self._page(alert, alert)
 
     def _page(self, stem: str, title: str) -> Response:

@@ -78,13 +78,13 @@ def stale(bundle: Bundle, root: Path) -> list[str]:
     problems = []
     for path, text in bundle.items():
         try:
-            found = (root / path).read_text(encoding="utf-8")
+            found = (root / path).read_bytes().decode("utf-8", "replace")
         except OSError:
             problems.append(f"{path}: is missing; run: herdwatch render")
             continue
         if found != text:
             line = next(
-                (n for n, (a, b) in enumerate(zip(found.splitlines(), text.splitlines(), strict=False), 1) if a != b),
+                (n for n, (a, b) in enumerate(zip(found.split("\n"), text.split("\n"), strict=False), 1) if a != b),
                 min(found.count("\n"), text.count("\n")) + 1,
             )
             problems.append(f"{path}:{line}: differs from its template; run: herdwatch render")
@@ -111,6 +111,8 @@ def write(bundle: Bundle, root: Path) -> list[Path]:
             target = root / path
             if target.is_file() and target.read_bytes() == text.encode():
                 continue
+            if target.is_dir():
+                raise UsageError(f"{target}: cannot be written: it is a folder")
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
             waiting.append((temporary, target))
@@ -120,7 +122,8 @@ def write(bundle: Bundle, root: Path) -> list[Path]:
         for temporary, target in waiting:
             os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call
     except OSError as error:
+        raise UsageError(f"{error.filename2 or error.filename or root}: cannot be written: {error.strerror}") from None
+    finally:
         for temporary, _ in waiting:
             Path(temporary).unlink(missing_ok=True)
-        raise UsageError(f"{error.filename or root}: cannot be written: {error.strerror}") from None
     return [target for _, target in waiting]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -28,24 +29,29 @@ def load(text: str, source: str) -> list[Rule]:
     try:
         root = yaml.compose(text, yaml.SafeLoader)
         data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise CheckFailed(f"{source}:{line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise CheckFailed(f"{source}:{mark.line + 1 if mark else 1}: not valid YAML: {problem}") from None
     if not isinstance(data, dict) or not isinstance(data.get("groups"), list):
         raise CheckFailed(f"{source}:1: a rule file has a list of groups")
     return list(_rules(data, root, source))
 
 
-def _rules(data: dict[str, list[dict[str, object]]], root: yaml.Node | None, source: str) -> Iterator[Rule]:
+def _rules(data: dict[str, list[Any]], root: yaml.Node | None, source: str) -> Iterator[Rule]:
     groups_node = _value(root, "groups")
     for number, group in enumerate(data["groups"]):
+        rules = group.get("rules") if isinstance(group, dict) else None
+        if not isinstance(rules, list):
+            raise CheckFailed(f"{source}:{_line(groups_node, number)}: a group has a name and a list of rules")
         rules_node = _value(groups_node.value[number], "rules")
-        rules = group.get("rules") or []
-        for index, rule in enumerate(rules if isinstance(rules, list) else []):
-            line = rules_node.value[index].start_mark.line + 1
-            name = rule.get("alert") or rule.get("record")
-            if not isinstance(name, str) or not isinstance(rule.get("expr"), (str, int, float)):
-                raise CheckFailed(f"{source}:{line}: a rule has an alert or record name and an expr")
+        for index, rule in enumerate(rules):
+            line = _line(rules_node, index)
+            if not isinstance(rule, dict) or not _is_rule(rule):
+                raise CheckFailed(
+                    f"{source}:{line}: a rule has an alert or record name, an expr, and mappings of labels and annotations"
+                )
+            name = rule.get("alert") or rule["record"]
             yield Rule(
                 name=name,
                 is_alert="alert" in rule,
@@ -57,10 +63,17 @@ def _rules(data: dict[str, list[dict[str, object]]], root: yaml.Node | None, sou
             )
 
 
-def _value(node: yaml.Node | None, key: str) -> yaml.Node:
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            if name.value == key:
-                found: yaml.Node = value
-                return found
-    return yaml.SequenceNode("", [])
+def _is_rule(rule: dict[str, Any]) -> bool:
+    named = isinstance(rule.get("alert") or rule.get("record"), str)
+    texts = all(isinstance(rule.get(key) or {}, dict) for key in ("labels", "annotations"))
+    return named and texts and isinstance(rule.get("expr"), (str, int, float))
+
+
+def _value(node: yaml.Node, key: str) -> yaml.Node:
+    """The value of the last `key` of a mapping, which is the one that counts."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((value for name, value in reversed(pairs) if name.value == key), yaml.SequenceNode("", []))
+
+
+def _line(node: yaml.Node, index: int) -> int:
+    return int(node.value[index].start_mark.line) + 1

@@ -21,10 +21,16 @@ SUFFIX = ".j2"
 
 
 def yaml_scalar(value: object) -> str:
-    """A value as a double-quoted YAML scalar on one line; numbers and booleans stay bare."""
+    """A value as a double-quoted YAML scalar on one line; numbers and booleans stay bare.
+
+    What looks like a delimiter of ours in it is escaped, so that it is not taken for one that was left over.
+    """
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
-    return yaml.safe_dump(str(value), default_style='"', width=float("inf")).strip()
+    text: str = yaml.safe_dump(str(value), default_style='"', width=float("inf")).strip()
+    for mark in DELIMITERS:
+        text = text.replace(mark, f"\\x{ord(mark[0]):02X}{mark[1]}")
+    return text
 
 
 def promql_string(value: object) -> str:
