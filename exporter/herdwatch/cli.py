@@ -16,6 +16,8 @@ from herdwatch.errors import CheckFailed, HerdwatchError, UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
+INTERRUPTED = 130
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="herdwatch.yaml; by default the one in this folder")
 ]
@@ -37,10 +39,11 @@ def run(arguments: list[str]) -> int:
         print(f"herdwatch: {error.format_message().rstrip('.')}; see: herdwatch --help", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        print("herdwatch: interrupted", file=sys.stderr)
-        return 130
+        code = INTERRUPTED
     except BrokenPipeError:
         return 1
+    if code == INTERRUPTED:  # typer may have made this code of the interrupt itself
+        print("herdwatch: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -39,6 +45,35 @@ def test_a_cold_restart_becomes_one_page_with_a_runbook_and_is_resolved(supervis
     assert watchdog
     assert "HerdwatchWatchdog" in held
     assert "resolve message delivered" in output.getvalue()
+
+
+@pytest.mark.parametrize("moment", ["Starting", "Alertmanager"])
+def test_ctrl_c_at_any_moment_of_the_demo_leaves_nothing(moment: str, tmp_path: Path) -> None:
+    demo_run = subprocess.Popen(
+        [sys.executable, "-m", "herdwatch", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert demo_run.stdout is not None
+    next(line for line in demo_run.stdout if moment in line)
+    demo_run.send_signal(signal.SIGINT)
+    _, complaint = demo_run.communicate(timeout=60)
+    assert (demo_run.returncode, complaint) == (130, "herdwatch: interrupted\n")
+    assert processes_in(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def processes_in(folder: str) -> list[str]:
+    """Running processes whose command line names the folder, as `pid command`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if folder in command:
+                found.append(f"{process.name} {command}")
+    return found
 
 
 def test_a_step_that_does_not_happen_is_named() -> None:

@@ -48,9 +48,7 @@ def _rules(data: dict[str, list[Any]], root: yaml.Node | None, source: str) -> I
         for index, rule in enumerate(rules):
             line = _line(rules_node, index)
             if not isinstance(rule, dict) or not _is_rule(rule):
-                raise CheckFailed(
-                    f"{source}:{line}: a rule has an alert or record name, an expr, and mappings of labels and annotations"
-                )
+                raise CheckFailed(f"{source}:{line}: a rule has an alert or record name, an expr, labels by name")
             name = rule.get("alert") or rule["record"]
             yield Rule(
                 name=name,
@@ -69,7 +67,7 @@ def _is_rule(rule: dict[str, Any]) -> bool:
     return named and texts and isinstance(rule.get("expr"), (str, int, float))
 
 
-def _value(node: yaml.Node, key: str) -> yaml.Node:
+def _value(node: yaml.Node | None, key: str) -> yaml.Node:
     """The value of the last `key` of a mapping, which is the one that counts."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     return next((value for name, value in reversed(pairs) if name.value == key), yaml.SequenceNode("", []))
