@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from herdwatch import metrics
+from herdwatch.bundle import rules
 from herdwatch.bundle.dashboards import UNITS, build
 from herdwatch.bundle.location import bundle_root
 from herdwatch.bundle.promql import Selector, selectors, without_grafana_variables
@@ -23,33 +24,10 @@ from herdwatch.errors import CheckFailed, HerdwatchError, UsageError
 TEMPLATES = bundle_root() / "dashboards" / "templates"
 SOURCE = "dashboards/templates/cache-restart.yml.j2"
 RUNBOOKS = "http://127.0.0.1:9878/runbooks"
-WINDOWS = SimpleNamespace(rate="1m", short="5m", long="15m", restart="10m", baseline="1h")
-ALERTS = {
-    "CacheRestarted",
-    "CacheKeysLost",
-    "CacheHitRateLow",
-    "HighCoalescingRate",
-    "CacheDown",
-    "CacheTargetDown",
-    "CacheExporterDown",
-    "HerdwatchWatchdog",
-}
-RECORDED = {
-    "cache_keys_total",
-    "cache_instance:keys:current",
-    "cache_instance:keys:baseline",
-    "cache:requests:rate",
-    "cache:hits:rate",
-    "cache:misses:rate",
-    "cache:hit_ratio:short",
-    "cache:hit_ratio:long",
-    "cache_service:singleflight_requests:rate",
-    "cache_service:singleflight_executions:rate",
-    "cache_service:singleflight_coalesced:rate",
-    "herdwatch:threshold",
-    "herdwatch:capacity",
-    "herdwatch:cache",
-}
+WINDOWS = SimpleNamespace(scrape="15s", rate="1m", short="5m", long="15m", restart="10m", baseline="1h")
+RULES = rules.load((bundle_root() / "alerts/herdwatch.rules.yml").read_text(), "rules")
+ALERTS = [rule.name for rule in RULES if rule.is_alert]
+RECORDED = {rule.name for rule in RULES if not rule.is_alert} | {"herdwatch:threshold", "herdwatch:capacity"}
 PROMETHEUS_OWN = {"ALERTS", "up"}
 COUNTERS = {family.name for family in metrics.FAMILIES if family.kind == "counter"}
 OF_ONE_REDIS = {family.sample for family in metrics.PROBE + metrics.REDIS} | {"up"}
@@ -311,7 +289,7 @@ def test_grafana_is_told_the_folder_the_data_source_and_the_scrape_interval() ->
     assert (provider["type"], provider["options"]["path"]) == ("file", "/etc/herdwatch/dashboards")
     [source] = yaml.safe_load(render("provisioning-datasources.yml.j2", DEFAULT))["datasources"]
     assert (source["type"], source["url"]) == ("prometheus", "http://127.0.0.1:9090")
-    assert source["jsonData"]["timeInterval"] == "15000ms"
+    assert source["jsonData"]["timeInterval"] == "15s"
 
 
 PANEL = {
