@@ -1,0 +1,93 @@
+"""What the README promises exists, and what exists the README mentions."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from herdwatch.bundle import pages, rules
+from herdwatch.bundle.location import bundle_root
+from herdwatch.cli import app
+
+ROOT = bundle_root()
+README = (ROOT / "README.md").read_text()
+BLOCKS = pages.code_blocks(README)
+VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+DOCUMENTS = ["README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+def commands() -> list[str]:
+    lines = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines()]
+    return [line for line in lines if line.startswith("herdwatch ")]
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_command_is_mentioned(verb: str) -> None:
+    assert f"`herdwatch {verb}`" in README
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_readme_has_the_options_it_is_given(line: str) -> None:
+    _, verb, *arguments = shlex.split(line, comments=True)
+    context = VERBS[verb].make_context(verb, arguments, resilient_parsing=False)
+    assert context.command.name == verb
+
+
+@pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "bash"])
+def test_a_block_of_commands_is_valid_bash(text: str) -> None:
+    done = subprocess.run(["/bin/bash", "-n"], input=text, text=True, capture_output=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [rule.name for rule in rules.load((ROOT / "alerts/herdwatch.rules.yml").read_text(), "rules") if rule.is_alert],
+)
+def test_every_alert_stands_in_the_table_with_its_severity(rule: str) -> None:
+    found = rules.load((ROOT / "alerts/herdwatch.rules.yml").read_text(), "rules")
+    severity = next(one.labels["severity"] for one in found if one.name == rule)
+    assert re.search(rf"^\| \[{rule}\]\(runbooks/{rule}\.md\) \| {severity} \|", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_between_documents_leads_somewhere(document: str) -> None:
+    targets = [link.partition("#")[0] for link in pages.links((ROOT / document).read_text())]
+    missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+    assert missing == []
+
+
+def test_the_scrape_configuration_of_the_readme_is_that_of_the_bundle() -> None:
+    (shown,) = (yaml.safe_load(text) for language, text in BLOCKS if language == "yaml")
+    rendered = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())
+    assert shown["rule_files"] == rendered["rule_files"]
+    for mine, theirs in zip(shown["scrape_configs"], rendered["scrape_configs"], strict=True):
+        assert mine.items() <= {**theirs, "http_sd_configs": mine.get("http_sd_configs")}.items()
+        for sd, rendered_sd in zip(mine.get("http_sd_configs", []), theirs.get("http_sd_configs", []), strict=True):
+            assert sd["url"] == rendered_sd["url"]
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make ([a-z]+)", "\n".join(text for _, text in BLOCKS), re.MULTILINE))
+def test_a_make_target_of_the_readme_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_shown_run_has_every_step_of_the_demo() -> None:
+    (run,) = (text for language, text in BLOCKS if language == "text")
+    source = (Path(pages.__file__).parents[1] / "drill" / "demo.py").read_text()
+    for words in (
+        "first scrape that shows it",
+        "fires in Prometheus",
+        "page delivered",
+        "runbook link answers",
+        "hit ratio is back",
+        "resolve message delivered",
+        "Verdict:",
+    ):
+        assert words in run
+        assert words in source
