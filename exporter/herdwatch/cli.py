@@ -76,6 +76,7 @@ def exporter(
         Path | None, typer.Option(metavar="FILE", help="File with the password, with --redis-url.")
     ] = None,
     runbooks: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of rendered runbook pages.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print one scrape and exit; 1 if a cache fails.")] = False,
 ) -> None:
     """Publish one or many caches to Prometheus."""
     from herdwatch import server
@@ -88,6 +89,9 @@ def exporter(
     loaded = _load(config) if redis_url is None else configuration.single(redis_url, **credentials)
     if listen is not None:
         loaded = configuration.listening(loaded, listen)
+    if once:
+        server.once(loaded)
+        return
     server.serve(loaded, runbooks=runbooks or bundle_root() / "runbooks")
 
 

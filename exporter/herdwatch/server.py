@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -28,11 +28,11 @@ from starlette.routing import Route
 
 import herdwatch
 from herdwatch.bundle.pages import to_html
-from herdwatch.collector import CacheCollector
+from herdwatch.collector import CacheCollector, Scrape, sentence
 from herdwatch.collector.families import families
 from herdwatch.collector.info import Sample
 from herdwatch.config import Config
-from herdwatch.errors import UsageError
+from herdwatch.errors import CheckFailed, UsageError
 
 SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 SCRAPE_MARGIN_SECONDS = 0.25
@@ -65,6 +65,7 @@ class Exporter:
         self._collectors = {
             cache.name: CacheCollector(cache, timeout=config.exporter.deadline) for cache in config.caches
         }
+        self._failures: dict[str, str | None] = {}
         self._self = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._self)
         PlatformCollector(registry=self._self)
@@ -90,7 +91,7 @@ class Exporter:
         metrics = [*families(self._own_samples()), *self._self.collect()]
         if len(self._collectors) == 1:
             (collector,) = self._collectors.values()
-            metrics += (await collector.scrape(_deadline(request))).metrics()
+            metrics += (await self._scrape(collector, _deadline(request))).metrics()
         return _exposition(request, metrics)
 
     async def _probe(self, request: Request) -> Response:
@@ -99,7 +100,21 @@ class Exporter:
         if collector is None:
             known = ", ".join(self._collectors)
             return PlainTextResponse(f"target {name!r} is not a configured cache; there are: {known}\n", 404)
-        return _exposition(request, (await collector.scrape(_deadline(request))).metrics())
+        return _exposition(request, (await self._scrape(collector, _deadline(request))).metrics())
+
+    async def _scrape(self, collector: CacheCollector, deadline: float | None) -> Scrape:
+        """Scrape, and tell on stderr when a cache begins to fail, fails otherwise, or answers again."""
+        scrape = await collector.scrape(deadline)
+        cache = collector.cache
+        if scrape.failure != self._failures.get(cache.name):
+            text = (
+                f"cache {cache.name}: Redis answers again"
+                if scrape.failure is None
+                else sentence(cache, scrape.failure)
+            )
+            print(f"herdwatch: {text}", file=sys.stderr, flush=True)
+            self._failures[cache.name] = scrape.failure
+        return scrape
 
     def _own_samples(self) -> Iterator[Sample]:
         yield "herdwatch_build", (herdwatch.__version__,), 1
@@ -158,6 +173,24 @@ def serve(config: Config, *, runbooks: Path) -> None:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, runbooks, listener, url))
+
+
+def once(config: Config) -> None:
+    """Print one scrape of every cache, in text format; raises CheckFailed with a sentence per cache that fails."""
+    scrapes = asyncio.run(_once(config))
+    for scrape in scrapes:
+        sys.stdout.write(generate_latest(_Ready(scrape.metrics())).decode())
+    failed = zip(config.caches, scrapes, strict=True)
+    problems = [sentence(cache, scrape.failure) for cache, scrape in failed if scrape.failure is not None]
+    if problems:
+        raise CheckFailed("\n".join(problems))
+
+
+async def _once(config: Config) -> list[Scrape]:
+    collectors = [CacheCollector(cache, timeout=config.exporter.deadline) for cache in config.caches]
+    scrapes = await asyncio.gather(*(collector.scrape() for collector in collectors))
+    await asyncio.gather(*(collector.aclose() for collector in collectors))
+    return scrapes
 
 
 def bind(address: str) -> socket.socket:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from herdwatch.collector import CacheCollector, Scrape
+from herdwatch.cli import run
+from herdwatch.collector import CacheCollector, Scrape, sentence
 from herdwatch.collector.client import reason
 from herdwatch.config import Cache
 from herdwatch.metrics import FAILURE_REASONS, PROBE
@@ -68,7 +69,7 @@ def assert_down(found: Scrape, why: str) -> None:
     assert found.guard == []
 
 
-def test_nobody_listens(supervisor: Supervisor) -> None:
+def test_nobody_listens() -> None:
     assert_down(scrape(f"redis://127.0.0.1:{free_port()}/0"), "refused")
 
 
@@ -189,6 +190,35 @@ def test_concurrent_scrapes_of_a_stopped_redis_all_end_in_time(supervisor: Super
 
     assert {found.failure for found in asyncio.run(run())} == {"timeout"}
     redis.process.send(signal.SIGCONT)
+
+
+def test_one_scrape_on_the_terminal_says_what_is_wrong(
+    supervisor: Supervisor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    redis = RedisServer(supervisor, "--requirepass", PASSWORD, name="once")
+    (tmp_path / "wrong").write_text("geheim")
+    (tmp_path / "right").write_text(PASSWORD)
+    base = ["exporter", "--once", "--redis-url"]
+
+    assert run([*base, redis.url, "--password-file", str(tmp_path / "right")]) == 0
+    assert "cache_up 1.0" in capsys.readouterr().out
+
+    assert run([*base, redis.url, "--password-file", str(tmp_path / "wrong")]) == 1
+    answer = capsys.readouterr()
+    assert 'cache_failure{reason="auth"} 1.0' in answer.out
+    assert answer.err == (
+        f"herdwatch: cache cache: Redis at {redis.address} does not answer (auth): the user or password is missing or "
+        "wrong; name where it is kept: password_env or password_file\n"
+    )
+
+    assert run([*base, f"redis://127.0.0.1:{free_port()}"]) == 1
+    assert "nothing listens there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("why", FAILURE_REASONS)
+def test_every_reason_has_a_sentence(why: str) -> None:
+    told = sentence(Cache(name="users", url="redis://redis.example"), why)
+    assert told.startswith(f"cache users: Redis at redis.example:6379 does not answer ({why}): ")
 
 
 def test_every_reason_that_can_be_given_is_declared() -> None:

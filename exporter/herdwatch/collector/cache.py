@@ -65,6 +65,11 @@ class CacheCollector:
         self._turn = asyncio.Lock()
 
     @property
+    def cache(self) -> Cache:
+        """The cache that it scrapes."""
+        return self._cache
+
+    @property
     def dropped(self) -> dict[str, int]:
         """Reports that were not used, by reason, since this process began."""
         return dict(self._accumulator.dropped)

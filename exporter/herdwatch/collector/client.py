@@ -74,6 +74,24 @@ _BY_WORDS = (
 )
 
 
+_ADVICE = {
+    "refused": "nothing listens there; start Redis or correct the url",
+    "timeout": "no answer in time; see whether it is overloaded, stopped or behind a firewall",
+    "auth": "the user or password is missing or wrong; name where it is kept: password_env or password_file",
+    "permission": "the user may not run INFO; give it +info and, for reports, ~herdwatch:reports +hgetall",
+    "tls": "the TLS handshake failed; see whether it speaks TLS (rediss://) and who signed its certificate",
+    "dns": "the host name does not resolve; correct the url",
+    "maxclients": "it has no connection left; raise its maxclients or find who holds them",
+    "protocol": "what answers is no Redis; correct the url",
+    "other": "the connection broke; see the log of Redis",
+}
+
+
+def sentence(cache: Cache, why: str) -> str:
+    """What to tell people about a failed scrape, without any text from the other side; `why` as from `reason`."""
+    return f"cache {cache.name}: Redis at {cache.instance} does not answer ({why}): {_ADVICE[why]}"
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     for _ in range(10):
         if error is None:
