@@ -9,12 +9,11 @@ from itertools import combinations, pairwise
 from types import SimpleNamespace
 from typing import Any
 
-import jinja2
 import pytest
 import yaml
 
 from herdwatch import metrics
-from herdwatch.bundle import rules
+from herdwatch.bundle import rules, templates
 from herdwatch.bundle.dashboards import UNITS, build
 from herdwatch.bundle.location import bundle_root
 from herdwatch.bundle.promql import Selector, selectors, without_grafana_variables
@@ -34,21 +33,7 @@ OF_ONE_REDIS = {family.sample for family in metrics.PROBE + metrics.REDIS} | {"u
 
 
 def render(name: str, config: Config) -> str:
-    environment = jinja2.Environment(
-        variable_start_string="[=",
-        variable_end_string="=]",
-        block_start_string="[%",
-        block_end_string="%]",
-        comment_start_string="[#",
-        comment_end_string="#]",
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - the output is YAML
-    )
-    environment.filters["yaml"] = environment.filters["promql"] = lambda value: json.dumps(str(value))
-    return environment.from_string((TEMPLATES / name).read_text()).render(config=config, windows=WINDOWS)
+    return templates.render(templates.environment(TEMPLATES), name, config=config, windows=WINDOWS)
 
 
 DEFAULT = load(bundle_root() / "herdwatch.yaml")

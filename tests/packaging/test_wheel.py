@@ -1,0 +1,122 @@
+"""The wheel: what it holds, that it renders without a checkout, that its bottom row needs no other package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from herdwatch import __version__
+from herdwatch.bundle.location import CONTENT_ROOMS
+
+CHECKOUT = Path(__file__).parents[2]
+SECONDS = 120.0
+"""Deadline of every program."""
+
+ALONE = """
+import sys
+sys.path.insert(0, {wheel!r})
+import herdwatch.reports, herdwatch.metrics, herdwatch.errors
+assert herdwatch.__file__.startswith({wheel!r}), herdwatch.__file__
+known = {{*sys.stdlib_module_names, *sys.builtin_module_names, "herdwatch"}}
+print(sorted({{name.partition(".")[0] for name in sys.modules}} - known))
+"""
+
+
+def run(*command: str | Path, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if path is not None:
+        env["PYTHONPATH"] = str(path)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    """Every file that git knows, by its path in the checkout."""
+    done = run("git", "-c", "safe.directory=*", "ls-files", "-z", cwd=CHECKOUT)
+    assert done.returncode == 0, done.stderr
+    return [name for name in done.stdout.split("\0") if (CHECKOUT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tracked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that is built from those files alone."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in tracked:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, source / name)
+    done = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source, cwd=out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [made] = out.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def content(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if not name.endswith("/")}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel unpacked in it, and no checkout around."""
+    folder = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_the_wheel_installs_one_name_and_its_metadata(content: set[str]) -> None:
+    assert {name.partition("/")[0] for name in content} == {"herdwatch", f"herdwatch-{__version__}.dist-info"}
+
+
+def test_the_code_in_the_wheel_is_the_code_in_the_checkout(content: set[str], tracked: list[str]) -> None:
+    code = {name for name in content if name.startswith("herdwatch/") and not name.startswith("herdwatch/_bundle/")}
+    assert code == {name.removeprefix("exporter/") for name in tracked if name.startswith("exporter/")}
+    assert "herdwatch/py.typed" in code
+
+
+def test_the_bundle_in_the_wheel_is_the_bundle_in_the_checkout(content: set[str], tracked: list[str]) -> None:
+    bundle = {name.removeprefix("herdwatch/_bundle/") for name in content if name.startswith("herdwatch/_bundle/")}
+    assert bundle == {name for name in tracked if name.partition("/")[0] in (*CONTENT_ROOMS, "herdwatch.yaml")}
+    assert "alerts/templates/herdwatch.rules.yml.j2" in bundle
+    assert "alerts/herdwatch.rules.yml" in bundle
+
+
+def test_the_wheel_installs_the_command(installed: Path) -> None:
+    entry_points = (installed / f"herdwatch-{__version__}.dist-info/entry_points.txt").read_text()
+    assert "herdwatch = herdwatch.__main__:main" in entry_points
+
+
+def test_the_wheel_renders_the_committed_bundle_without_a_checkout(
+    installed: Path, tracked: list[str], tmp_path: Path
+) -> None:
+    done = run(sys.executable, "-m", "herdwatch", "render", "--out", "out", cwd=tmp_path, path=installed)
+    assert (done.returncode, done.stderr) == (0, "")
+    rendered = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert rendered == {
+        name
+        for name in tracked
+        if name.partition("/")[0] in CONTENT_ROOMS and not {"templates", "tests"} & set(Path(name).parts)
+    }
+    assert {
+        name for name in rendered if (tmp_path / "out" / name).read_bytes() != (CHECKOUT / name).read_bytes()
+    } == set()
+
+
+def test_what_applications_import_needs_nothing_but_the_standard_library(installed: Path, tmp_path: Path) -> None:
+    done = run(sys.executable, "-I", "-S", "-c", ALONE.format(wheel=str(installed)), cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['__main__']\n", "")
+
+
+def test_the_command_without_its_packages_says_which_extra_to_install(installed: Path, tmp_path: Path) -> None:
+    code = f"import runpy, sys; sys.path.insert(0, {str(installed)!r}); runpy.run_module('herdwatch', None, '__main__')"
+    done = run(sys.executable, "-I", "-S", "-c", code, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("herdwatch: the Python package ")
+    assert done.stderr.endswith(" is missing; run: pip install 'herdwatch[exporter]'\n")

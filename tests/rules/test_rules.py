@@ -1,0 +1,113 @@
+"""Every rule test in alerts/tests/, and what ties those files to the alerts and to the metrics."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import yaml
+
+from herdwatch.bundle import rules
+from herdwatch.bundle.location import bundle_root
+from herdwatch.bundle.promql import selectors
+from herdwatch.metrics import BY_SAMPLE
+from herdwatch.promtool import Promtool, Result
+
+ALERTS = bundle_root() / "alerts"
+RULES = rules.load((ALERTS / "herdwatch.rules.yml").read_text(), "herdwatch.rules.yml")
+BY_ALERT = {rule.name: rule for rule in RULES if rule.is_alert}
+ALWAYS_FIRING = {name for name, rule in BY_ALERT.items() if rule.expr == "vector(1)"}
+FILES = {path.name.removesuffix(".test.yml"): path for path in sorted((ALERTS / "tests").glob("*.test.yml"))}
+READ = {name: yaml.safe_load(path.read_text()) for name, path in FILES.items()}
+TESTS = {f"{name}: {test['name']}": test for name, content in READ.items() for test in content["tests"]}
+KNOWN = {*BY_SAMPLE, *(rule.name for rule in RULES), "ALERTS", "up", "herdwatch:threshold", "herdwatch:capacity"}
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Result]]]:
+    """What promtool says of each file that was asked for; all run at the same time, promtool uses one processor."""
+    promtool = Promtool()
+    asked = {item.callspec.params["name"] for item in request.session.items if "results" in item.fixturenames}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {name: pool.submit(promtool.test_rules, FILES[name]) for name in sorted(asked)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_rules_do_what_their_tests_say(results: Mapping[str, Future[Result]], name: str) -> None:
+    result = results[name].result()
+    assert result.ok, f"{FILES[name]}:\n" + "\n".join(result.problems)
+    assert result.checked > 0
+
+
+@pytest.mark.parametrize("alert", BY_ALERT)
+def test_an_alert_has_a_file_of_its_name(alert: str) -> None:
+    assert alert in FILES
+
+
+@pytest.mark.parametrize("alert", sorted(BY_ALERT.keys() - ALWAYS_FIRING))
+def test_an_alert_has_a_row_in_which_it_does_not_fire_yet_and_a_later_one_in_which_it_does(alert: str) -> None:
+    timelines = [[bool(row["exp_alerts"]) for row in _rows(test, alert)] for test in TESTS.values()]
+    assert any(False in fires[: fires.index(True)] for fires in timelines if True in fires)
+
+
+@pytest.mark.parametrize("alert", sorted(BY_ALERT.keys() - ALWAYS_FIRING))
+def test_an_alert_has_a_row_in_which_it_has_resolved(alert: str) -> None:
+    assert any(
+        False in fires[fires.index(True) :]
+        for test in TESTS.values()
+        if True in (fires := [bool(row["exp_alerts"]) for row in _rows(test, alert)])
+    )
+
+
+@pytest.mark.parametrize("alert", BY_ALERT)
+def test_an_alert_has_a_row_in_which_it_fires_with_all_its_labels_and_annotations(alert: str) -> None:
+    rule = BY_ALERT[alert]
+    firing = [found for test in TESTS.values() for row in _rows(test, alert) for found in row["exp_alerts"]]
+    assert firing
+    for found in firing:
+        assert found["exp_annotations"].keys() == rule.annotations.keys()
+        assert rule.labels.items() <= found["exp_labels"].items()
+
+
+@pytest.mark.parametrize("name", READ)
+def test_groups_run_in_the_order_of_the_rule_file(name: str) -> None:
+    assert READ[name]["group_eval_order"] == list(dict.fromkeys(rule.group for rule in RULES))
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_the_series_of_a_test_are_exported_with_these_labels(name: str) -> None:
+    for given in TESTS[name].get("input_series", []):
+        [selector] = selectors(given["series"])
+        labels = {matcher.label for matcher in selector.matchers}
+        if selector.metric != "up":
+            assert selector.metric in BY_SAMPLE
+            assert {*BY_SAMPLE[selector.metric].labels, "cache", "instance", "job"} <= labels
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_the_queries_of_a_test_ask_for_series_and_alerts_that_exist(name: str) -> None:
+    for query in TESTS[name].get("promql_expr_test", []):
+        for selector in selectors(query["expr"]):
+            alert = selector.matcher("alertname")
+            assert selector.metric in KNOWN
+            assert alert is None or alert.value in BY_ALERT
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_no_sample_lies_on_the_grid_of_the_evaluations(name: str) -> None:
+    """Closed range windows (Prometheus 2) and left-open ones (3) differ for a sample on the edge of a window."""
+    for given in TESTS[name].get("input_series", []):
+        assert given["values"].startswith("_")
+        assert re.fullmatch(r"\d+s1ms", TESTS[name]["interval"])
+
+
+def test_no_two_tests_have_one_name() -> None:
+    assert len(TESTS) == sum(len(content["tests"]) for content in READ.values())
+
+
+def _rows(test: Mapping[str, Any], alert: str) -> list[Mapping[str, Any]]:
+    return [row for row in test.get("alert_rule_test", []) if row["alertname"] == alert]
