@@ -42,6 +42,9 @@ def run(arguments: list[str]) -> int:
         code = INTERRUPTED
     except BrokenPipeError:
         return 1
+    except OSError as error:  # a name too long, a folder that may not be searched
+        print(f"herdwatch: {error.filename or 'cannot go on'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     if code == INTERRUPTED:  # typer may have made this code of the interrupt itself
         print("herdwatch: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0

@@ -40,7 +40,7 @@ def test_a_cold_restart_becomes_one_page_with_a_runbook_and_is_resolved(supervis
     assert labels["instance"] == stack.redis.address
     annotations = pages[0].body["alerts"][0]["annotations"]
     assert set(annotations) >= {"summary", "description", "runbook_url"}
-    assert "keys; normal is 20k" in annotations["description"]
+    assert "keys; before the restart there were 20k" in annotations["description"]
     assert "First: redis-cli" in annotations["description"]
     assert watchdog
     assert "HerdwatchWatchdog" in held
