@@ -106,7 +106,7 @@ def test_a_process_that_ignores_sigterm_is_killed(supervisor: Supervisor) -> Non
 
 
 def test_a_server_that_dies_at_once_says_its_last_words(supervisor: Supervisor) -> None:
-    with pytest.raises(StackError, match=r"redis ended with exit code 1: .*Bad directive"):
+    with pytest.raises(StackError, match=r"redis ended with exit code 1: .*no-such-option"):
         RedisServer(supervisor, "--no-such-option", "1")
 
 

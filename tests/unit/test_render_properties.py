@@ -146,7 +146,7 @@ def test_any_text_is_refused_or_stands_in_its_place_and_changes_nothing_else(
 ) -> None:
     path, usual, beginnings = FIELDS[field]
 
-    @settings(max_examples=25, deadline=None, database=None)
+    @settings(max_examples=15, deadline=None, database=None)
     @given(st.sampled_from(beginnings), hostile)
     def holds(beginning: str, text: str) -> None:
         data = document()
@@ -170,7 +170,7 @@ def test_the_harmless_value_does_reach_the_bundle(field: str, harmless: Mapping[
     assert any(exchanged(data, usual, "") != data for data in harmless.values())
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=150, deadline=None, database=None)
 @given(
     st.one_of(
         hostile, st.lists(st.sampled_from([*WORDS, "caches", ":", "\n", "  ", "&a ", "*a", "!!", "int"])).map("".join)
@@ -181,7 +181,7 @@ def test_any_text_as_the_whole_file_is_refused_with_its_place_or_understood(text
     assert config is not None or refusal.startswith("herdwatch.yaml:")
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=150, deadline=None, database=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])) | hostile.filter(lambda text: text.isprintable()))
 def test_the_yaml_filter_writes_any_text_on_one_line_that_reads_back_the_same(text: str) -> None:
     written = yaml_scalar(text)
@@ -190,7 +190,7 @@ def test_the_yaml_filter_writes_any_text_on_one_line_that_reads_back_the_same(te
     assert not any(mark in written for mark in DELIMITERS)
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=150, deadline=None, database=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])) | hostile.filter(lambda text: text.isprintable()))
 def test_the_promql_filter_writes_any_text_as_one_string_of_the_same_value(text: str) -> None:
     [selector] = promql.selectors(f"x{{a={promql_string(text)}}}")
@@ -201,7 +201,7 @@ ratios = st.floats(0, 1, exclude_min=True, exclude_max=True, allow_subnormal=Fal
 rates = st.floats(0, exclude_min=True, allow_infinity=False, allow_subnormal=False)
 
 
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=15, deadline=None, database=None)
 @given(st.integers(5_000, 60_000), ratios, rates, rates, rates)
 def test_any_number_in_its_bounds_gives_rules_with_that_number(
     milliseconds: int, ratio: float, rate: float, capacity: float, peak: float
