@@ -262,3 +262,20 @@ def test_a_promtool_that_fails_without_a_word_is_told_with_its_exit_code(tmp_pat
 def test_a_promtool_that_says_success_and_nothing_else_has_failed(tmp_path: Path) -> None:
     vain = fake(tmp_path, "print('SUCCESS: 0 rules found')")
     assert vain.check_rules(Path("a.yml")) == Result(0, ("a.yml: holds no rule",))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "rule_files: ['/no/such/file.yml']\ntests: []\n",
+        "rule_files: ['']\ntests: []\n",
+        "rule_files: [none.yml]\ngroup_eval_order: [[a]]\ntests: null\n",
+        "rule_files: [none.yml]\ntests: [3, {alert_rule_test: [4]}]\n",
+    ],
+)
+def test_a_test_file_of_the_wrong_shape_is_told_and_raises_nothing(fault: str, tmp_path: Path) -> None:
+    file = tmp_path / "odd.test.yml"
+    file.write_text(fault)
+    problems = Promtool().test_rules(file).problems
+    assert problems
+    assert all(problem.startswith(str(file)) for problem in problems)

@@ -17,7 +17,7 @@ from herdwatch.bundle import pages, promql, rules
 from herdwatch.bundle.rules import Rule
 from herdwatch.errors import CheckFailed, UsageError
 from herdwatch.metrics import BY_SAMPLE
-from herdwatch.promtool import Promtool
+from herdwatch.promtool import Promtool, testfiles
 from herdwatch.tools import find
 
 ALWAYS_THERE = ("up", "ALERTS", "herdwatch:threshold", "herdwatch:capacity")
@@ -104,7 +104,9 @@ def _tools(root: Path, outcome: Outcome) -> None:
     )
     if done.returncode != 0:
         outcome.problems.append(f"alerts/alertmanager.yml: {' '.join((done.stdout + done.stderr).split())}")
-    outcome.looked_at.append(f"prometheus.yml and alertmanager.yml by promtool and amtool {promtool.version}")
+    outcome.looked_at.append(
+        f"prometheus.yml and alertmanager.yml by promtool {promtool.version} and amtool {amtool.version}"
+    )
 
 
 def _dashboards(root: Path, recorded: set[str], outcome: Outcome) -> None:
@@ -115,6 +117,9 @@ def _dashboards(root: Path, recorded: set[str], outcome: Outcome) -> None:
             document = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             outcome.problems.append(f"{name}:{getattr(error, 'lineno', 1)}: not valid JSON: {error}")
+            continue
+        if not isinstance(document, dict):
+            outcome.problems.append(f"{name}:1: a dashboard is a JSON object")
             continue
         for panel in document.get("panels", []):
             for target in panel.get("targets", []):
@@ -128,7 +133,8 @@ def _dashboards(root: Path, recorded: set[str], outcome: Outcome) -> None:
 
 def _runbooks(root: Path, alerts: list[Rule], outcome: Outcome) -> None:
     folder = root / "runbooks"
-    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))}
+    texts = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.md"))}
+    outcome.problems += (f"runbooks/{name}: is not UTF-8" for name, text in texts.items() if "\ufffd" in text)
     for rule in alerts:
         if f"{rule.name}.md" not in texts:
             outcome.problems.append(f"alerts/herdwatch.rules.yml:{rule.line}: {rule.name} has no page in runbooks/")
@@ -161,7 +167,10 @@ def _tests(root: Path, alerts: list[Rule], outcome: Outcome) -> None:
         return
     rows: dict[str, set[bool]] = {rule.name: set() for rule in alerts}
     for path in files:
-        for test in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("tests", []):
+        read = testfiles.read(path)
+        outcome.problems += read.problems
+        tests = yaml.safe_load(path.read_text(encoding="utf-8"))["tests"] if read.expectations else []
+        for test in (test for test in tests if isinstance(test, dict)):
             for expected in test.get("alert_rule_test", []):
                 _note(rows, expected)
     for rule in alerts:
@@ -174,7 +183,7 @@ def _tests(root: Path, alerts: list[Rule], outcome: Outcome) -> None:
     outcome.looked_at.append(f"{len(files)} rule test files")
 
 
-def _note(rows: dict[str, set[bool]], expected: dict[str, Any]) -> None:
-    name = expected.get("alertname")
+def _note(rows: dict[str, set[bool]], expected: Any) -> None:
+    name = expected.get("alertname") if isinstance(expected, dict) else None
     if name in rows:
         rows[name].add(bool(expected.get("exp_alerts")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +47,15 @@ def _problems(path: Path, data: dict[str, Any]) -> Iterator[str]:
     patterns = [str(pattern) for pattern in _list(data, "rule_files")]
     if not patterns:
         yield "names no rule_files"
-    files = [file for pattern in patterns for file in sorted(path.parent.glob(pattern))]
-    yield from (f"rule_files: {pattern} matches no file" for pattern in patterns if not any(path.parent.glob(pattern)))
+    # Path.glob raises for an absolute or an empty pattern, which promtool accepts or finds nothing for.
+    found = {pattern: sorted(glob.glob(pattern, root_dir=path.parent)) for pattern in patterns}  # noqa: PTH207
+    files = [path.parent / name for names in found.values() for name in names]
+    yield from (f"rule_files: {pattern} matches no file" for pattern, names in found.items() if not names)
     tests = _list(data, "tests")
     if not tests:
         yield "has no tests"
     alerts, groups = _declared(files)
-    if len(groups) > 1 and set(_list(data, "group_eval_order")) != groups:
+    if len(groups) > 1 and {str(name) for name in _list(data, "group_eval_order")} != groups:
         yield f"group_eval_order must name every group, or they run in random order: {', '.join(sorted(groups))}"
     for number, test in enumerate(tests, 1):
         where = f"test {number} ({test.get('name', 'without a name')})" if isinstance(test, dict) else f"test {number}"
