@@ -109,7 +109,9 @@ def test_grafana_variables_become_values_that_parse(expr: str, expected: str) ->
 @pytest.mark.parametrize("name", sorted(GRAFANA_BUILTINS))
 def test_every_built_in_becomes_a_duration_or_a_number(name: str) -> None:
     value = without_grafana_variables(f"${{{name}}}")
-    parse(f"x[{value}]" if value.endswith("m") else f"x > {value}", name)
+    spans = {"__interval", "__rate_interval", "__range"}
+    assert value == ("5m" if name in spans else "300")
+    parse(f"x[{value}]" if name in spans else f"x > {value}", name)
 
 
 def test_the_variables_of_an_expression_are_listed_without_their_format() -> None:
