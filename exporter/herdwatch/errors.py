@@ -32,3 +32,27 @@ class CheckFailed(HerdwatchError):
 
 class StackError(HerdwatchError):
     """A supervised server did not start, did not answer in time, or died; the message ends with its last log lines."""
+
+
+class GuardError(HerdwatchError):
+    """What a guard raises by itself; a loader's own exception is passed on as it is."""
+
+
+class Shed(GuardError):
+    """No load slot became free in time, and there was no old value to give."""
+
+
+class LoadTimeout(GuardError):
+    """A load took longer than `load_timeout`."""
+
+
+class LoadCancelled(GuardError):
+    """A load ended without an outcome: its guard was closed, or its loader was cancelled or interrupted."""
+
+
+class RemoteLoadError(GuardError):
+    """The load that this caller waited for failed in another process; `kind` is the type of that exception."""
+
+    def __init__(self, key: str, kind: str) -> None:
+        super().__init__(f"the load of {key!r} failed in another process with {kind}")
+        self.key, self.kind = key, kind

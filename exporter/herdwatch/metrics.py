@@ -195,6 +195,20 @@ GUARD_GAUGES = (
     ),
 )
 
+GUARD_HISTOGRAMS = (
+    Family(
+        "cache_load_duration_seconds",
+        "histogram",
+        "Time that one loader call took.",
+        "guard",
+        ("cache", "service", "group"),
+    ),
+)
+"""Scraped from applications only: a report carries no histogram."""
+
+LOAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of cache_load_duration_seconds in seconds, from a lookup by primary key to the usual load timeout."""
+
 SELF = (
     Family("herdwatch_build", "info", "The exporter's own version.", "exporter", ("version",)),
     _counter(
@@ -210,6 +224,6 @@ SELF = (
 REPORT_DROP_REASONS = ("malformed", "version", "stale", "too_many")
 
 REPUBLISHED = GUARD_COUNTERS + GUARD_GAUGES
-FAMILIES = PROBE + REDIS + REPUBLISHED + SELF
+FAMILIES = PROBE + REDIS + REPUBLISHED + GUARD_HISTOGRAMS + SELF
 BY_NAME = {family.name: family for family in FAMILIES}
 BY_SAMPLE = {family.sample: family for family in FAMILIES}

@@ -49,6 +49,7 @@ _COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "errors": ("singleflight_errors_total", ()),
     "refreshes": ("cache_refreshes_total", REFRESH_RESULTS),
 }
+_KEYS = {family: key for key, (family, _) in _COUNTERS.items()}
 
 
 class MalformedReport(ValueError):
@@ -117,6 +118,27 @@ def parse(field: bytes, value: bytes) -> Report:
     )
 
 
+def render(report: Report) -> tuple[str, str]:
+    """The field and the value that `parse` reads as this report."""
+    data: dict[str, Any] = {"v": VERSION, "start": report.start, "at": report.at, "every": report.every}
+    data |= {"inflight": report.inflight, "waiters": report.waiters}
+    if report.enabled is not None:
+        data["enabled"] = int(report.enabled)
+    if report.warmup is not None:
+        warmup = report.warmup
+        data["warmup"] = {"target": warmup.target, "done": warmup.done, "active": int(warmup.active)}
+    groups: dict[str, dict[str, Any]] = {}
+    for (family, group, label), total in report.totals.items():
+        counters = groups.setdefault(group, {})
+        if label:
+            counters.setdefault(_KEYS[family], {})[label] = total
+        else:
+            counters[_KEYS[family]] = total
+    data["groups"] = groups
+    value = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"{report.service}/{report.incarnation}", value
+
+
 def _names(field: bytes) -> tuple[str, str]:
     try:
         service, separator, incarnation = field.decode("utf-8").partition("/")
@@ -124,12 +146,13 @@ def _names(field: bytes) -> tuple[str, str]:
         raise MalformedReport("the field is not UTF-8") from None
     if not separator or not incarnation:
         raise MalformedReport("the field is not <service>/<incarnation>")
-    return _name(service), _name(incarnation)
+    return check_name(service), check_name(incarnation)
 
 
-def _name(text: str) -> str:
+def check_name(text: str) -> str:
+    """The text, if it can be the name of a cache, service, incarnation or group; else MalformedReport, a ValueError."""
     if not 0 < len(text) <= MAX_NAME or any(unicodedata.category(character)[0] == "C" for character in text):
-        raise MalformedReport(f"a name is 1 to {MAX_NAME} printable characters")
+        raise MalformedReport(f"{text[:MAX_NAME]!r} is no name: a name is 1 to {MAX_NAME} printable characters")
     return text
 
 
@@ -160,7 +183,7 @@ def _warmup(data: Mapping[str, Any]) -> Warmup:
 def _totals(groups: Mapping[str, Any]) -> Totals:
     totals: Totals = {}
     for name, counters in groups.items():
-        group = _name(name)
+        group = check_name(name)
         for key, value in _mapping(counters, f"group {group}").items():
             if key not in _COUNTERS:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -26,6 +27,16 @@ assert herdwatch.__file__.startswith({wheel!r}), herdwatch.__file__
 known = {{*sys.stdlib_module_names, *sys.builtin_module_names, "herdwatch"}}
 print(sorted({{name.partition(".")[0] for name in sys.modules}} - known))
 """
+
+GUARD = """
+import sys
+sys.path[:0] = [{wheel!r}, {base!r}]
+from herdwatch.guard import Flight, Guard, LoadTimeout, RemoteLoadError, Reporter, Shed, SyncFlight, SyncGuard
+import herdwatch.guard.testing
+assert herdwatch.guard.__file__.startswith({wheel!r}), herdwatch.guard.__file__
+print(sorted({{"pydantic", "typer", "rich", "jinja2", "yaml", "starlette", "uvicorn"}} & set(sys.modules)))
+"""
+"""Imports the guard where only the packages of a bare installation are."""
 
 
 def run(*command: str | Path, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -112,6 +123,19 @@ def test_the_wheel_renders_the_committed_bundle_without_a_checkout(
 def test_what_applications_import_needs_nothing_but_the_standard_library(installed: Path, tmp_path: Path) -> None:
     done = run(sys.executable, "-I", "-S", "-c", ALONE.format(wheel=str(installed)), cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "['__main__']\n", "")
+
+
+def test_the_guard_needs_nothing_but_the_packages_of_a_bare_installation(installed: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    for name in ("redis", "hiredis", "prometheus_client"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        (base / name).symlink_to(Path(spec.origin).parent)
+    code = GUARD.format(wheel=str(installed), base=str(base))
+    done = run(sys.executable, "-I", "-S", "-c", code, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
 def test_the_command_without_its_packages_says_which_extra_to_install(installed: Path, tmp_path: Path) -> None:

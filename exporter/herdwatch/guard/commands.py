@@ -1,0 +1,98 @@
+"""What a guard says to Redis, declared once for asyncio and threads.
+
+A lease is a key beside the value, in the value's hash slot, that holds the token of the load it belongs to. Every
+script that ends a lease compares the token first: who lost the lease can no longer write. PUBLISH is called so that an
+ACL that denies channels fails the message and not the script.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Command = tuple[Any, ...]
+
+LEASES = "herdwatch:lease:"
+
+FILLED = b"filled"
+GONE = b"gone"
+FAILED = b"failed "
+"""Messages on the lease's channel: there is a value; there is none, try yourself; the load failed with this type."""
+
+FILL = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('DEL', KEYS[2])
+redis.pcall('PUBLISH', KEYS[2], ARGV[4])
+return 1"""
+RELEASE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.pcall('PUBLISH', KEYS[1], ARGV[2])
+return 1"""
+EXTEND = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])"""
+PUT = """
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('DEL', KEYS[2])
+redis.pcall('PUBLISH', KEYS[2], ARGV[3])
+return 1"""
+REMOVE = """
+local removed = redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[2])
+redis.pcall('PUBLISH', KEYS[2], ARGV[1])
+return removed"""
+
+
+def lease_of(key: str) -> str:
+    """The lease's key and channel; the key's own hash tag, if it has one, keeps both in one slot."""
+    return LEASES + (key if "{" in key else "{" + key + "}")
+
+
+def acquire(key: str, token: str, seconds: float) -> tuple[Command, Command]:
+    """Take the lease if it is free, then read the value: another process may have filled it since the miss."""
+    return ("SET", lease_of(key), token, "NX", "PX", _ms(seconds)), ("GET", key)
+
+
+def extend(key: str, token: str, seconds: float) -> Command:
+    """1 if the lease is still this token's."""
+    return "EVAL", EXTEND, 1, lease_of(key), token, _ms(seconds)
+
+
+def fill(key: str, token: str, raw: bytes, seconds: float) -> Command:
+    """1 if the value was stored: only the holder of the lease can."""
+    return "EVAL", FILL, 2, key, lease_of(key), token, raw, _ms(seconds), FILLED
+
+
+def release(key: str, token: str, message: bytes) -> Command:
+    """End the lease without a value."""
+    return "EVAL", RELEASE, 1, lease_of(key), token, message
+
+
+def put(key: str, raw: bytes, seconds: float) -> Command:
+    """Store a value and break whatever lease there is."""
+    return "EVAL", PUT, 2, key, lease_of(key), raw, _ms(seconds), FILLED
+
+
+def put_without_lease(key: str, raw: bytes, seconds: float) -> Command:
+    """Store a value of a guard that has leases switched off."""
+    return "SET", key, raw, "PX", _ms(seconds)
+
+
+def remove(key: str) -> Command:
+    """Remove a value and break whatever lease there is; the reply is how many values there were."""
+    return "EVAL", REMOVE, 2, key, lease_of(key), GONE
+
+
+def failure_of(error: BaseException) -> bytes:
+    """The message that a load failed: the exception's type and nothing of its text, which may hold a secret."""
+    return FAILED + type(error).__name__[:100].encode("utf-8", "replace")
+
+
+def failed_kind(message: bytes) -> str | None:
+    """The type's name if the message says that a load failed."""
+    return message[len(FAILED) :].decode("utf-8", "replace") if message.startswith(FAILED) else None
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

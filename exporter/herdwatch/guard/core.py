@@ -1,0 +1,151 @@
+"""What Guard and SyncGuard have in common: settings, counts, switches, and the judgement of what lies in Redis."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+
+from herdwatch.guard import exposition, values
+from herdwatch.guard.counts import Counts, GroupCounts
+from herdwatch.guard.settings import Settings
+from herdwatch.guard.switches import Switches
+
+MISS: Final = object()
+DUE: Final = 1
+LATE: Final = 2
+
+_COOLING_SECONDS = 1.0
+_COOLING_KEYS = 4096
+
+
+class Core:
+    """State and rules that do no I/O."""
+
+    def __init__(self, settings: Settings, *, cache: str, service: str, registry: CollectorRegistry | None) -> None:
+        self.settings = settings
+        self.counts = Counts(cache, service)
+        self.switches = Switches()
+        self._clock = settings.clock
+        self._loads = settings.serializer.loads
+        self._cooling: dict[str, float] = {}
+        self._tokens = _token_source()
+        self.began = time.monotonic()
+        self.forked: list[Callable[[], None]] = []
+        if registry is not None:
+            exposition.expose(registry, self)
+        _alive.add(self)
+
+    @property
+    def cache(self) -> str:
+        return self.counts.cache
+
+    @property
+    def service(self) -> str:
+        return self.counts.service
+
+    def token(self) -> str:
+        """A token that no other load anywhere has."""
+        return next(self._tokens)
+
+    def judge(self, raw: bytes | None) -> tuple[Any, int]:
+        """The decoded value or MISS, and what is due: 0, DUE for a refresh, LATE when its ttl has ended.
+
+        Foreign and undecodable bytes are a miss, and so is what is older than ttl + stale.
+        """
+        header = None if raw is None else values.unpack(raw)
+        if raw is None or header is None:
+            return MISS, 0
+        negative, _, load_seconds, expires_at = header
+        try:
+            value = None if negative else self._loads(raw[values.HEADER_BYTES :])
+        except Exception:
+            return MISS, 0
+        now = self._clock()
+        if now >= expires_at:
+            return (value, LATE) if now < expires_at + self.settings.stale else (MISS, 0)
+        policy = self.settings.refresh
+        return value, DUE if policy is not None and policy.due(now, expires_at, load_seconds) else 0
+
+    def usable(self, raw: bytes | None, seen: float | None) -> bool:
+        """Whether a value that another process stored answers this load: decodable, and another than the one seen."""
+        header = None if raw is None else values.unpack(raw)
+        if raw is None or header is None:
+            return False
+        newer = header[3] > self._clock() if seen is None else header[1] != seen
+        return newer and self.judge(raw)[0] is not MISS
+
+    def pack(self, value: Any, *, ttl: float, seconds: float) -> tuple[bytes, float]:
+        """A loaded value as bytes, and how long Redis is to keep them; 0 is not at all.
+
+        Raises what the serializer raises for a value that it cannot store.
+        """
+        payload = None if value is None else self.settings.serializer.dumps(value)
+        lives = self.settings.negative_ttl if value is None else ttl
+        lives *= random.uniform(1 - self.settings.ttl_jitter, 1)  # noqa: S311  no secret
+        now = self._clock()
+        raw = values.pack(payload, loaded_at=now, load_seconds=seconds, expires_at=now + lives)
+        return raw, lives + self.settings.stale if lives > 0 else 0.0
+
+    def decode(self, raw: bytes) -> Any:
+        """Everyone's own copy of a value that was just loaded."""
+        return None if raw[3] else self._loads(raw[values.HEADER_BYTES :])
+
+    def within_stale(self, raw: bytes | None) -> bool:
+        """Whether an old value may still be given."""
+        header = None if raw is None else values.unpack(raw)
+        return header is not None and self._clock() < header[3] + self.settings.stale
+
+    def cooling(self, key: str) -> bool:
+        """Whether a refresh of this key failed just now: it is not tried again at the pace of the hits."""
+        return bool(self._cooling) and self._cooling.get(key, 0.0) > time.monotonic()
+
+    def cool(self, key: str) -> None:
+        """Remember that a refresh of this key failed."""
+        if len(self._cooling) >= _COOLING_KEYS:
+            self._cooling.clear()
+        self._cooling[key] = time.monotonic() + _COOLING_SECONDS
+
+    def after_fork(self) -> None:
+        """The child has counted nothing, holds no lease and shares no connection."""
+        for forget in self.forked:
+            forget()
+        self.counts.reset()
+        self.began = time.monotonic()
+        self._cooling.clear()
+        self._tokens = _token_source()
+
+
+def check_ttl(ttl: float) -> None:
+    """Raises ValueError unless `ttl` is a positive number of seconds."""
+    if not isinstance(ttl, (int, float)) or not 0 < ttl < float("inf"):
+        raise ValueError(f"ttl is {ttl!r}; it must be a positive number of seconds")
+
+
+def count_late(counts: GroupCounts, name: str) -> None:
+    """Count one caller under the named class."""
+    setattr(counts, name, getattr(counts, name) + 1)
+
+
+def _token_source() -> Iterator[str]:
+    incarnation = uuid.uuid4().hex[:16]
+    return (f"{incarnation}:{number}" for number in itertools.count(1))
+
+
+_alive: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for core in list(_alive):
+        core.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,332 @@
+"""The guard on asyncio: the front door, and the probe stage behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, Unpack
+
+import redis.asyncio
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from herdwatch.guard import address, commands
+from herdwatch.guard.core import LATE, MISS, Core, check_ttl, count_late
+from herdwatch.guard.counts import GroupCounts
+from herdwatch.guard.load import Load, LoadStage, Skipped
+from herdwatch.guard.settings import Options, Settings
+from herdwatch.guard.store import RedisStore, Store, StoreDown
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Look = tuple[Any, Load | None]
+"""A value, or MISS and the load to join."""
+Followers = list[asyncio.Future["bytes | Load | None"]]
+"""Who waits for another caller's GET: its answer, the load that it began, or None, when it was cancelled."""
+
+
+class Guard:
+    """A read-through cache in which one load serves everyone who misses.
+
+    `redis` is a `redis.asyncio.Redis`, taken as an address: the guard opens connections of its own, which never retry.
+    `cache` is the name in herdwatch.yaml, `service` that of the application; both are labels of the metrics on
+    `registry` (None: not exposed). Options and their defaults are those of `herdwatch.guard.settings.Settings`.
+
+    Raises TypeError for a client of another kind and ValueError for an option that cannot be.
+    """
+
+    def __init__(
+        self,
+        redis: redis.asyncio.Redis | Store,
+        *,
+        cache: str,
+        service: str,
+        registry: CollectorRegistry | None = REGISTRY,
+        **options: Unpack[Options],
+    ) -> None:
+        settings = Settings(**options)
+        self._store = redis if isinstance(redis, Store) else _store(redis, settings)
+        self.core = Core(settings, cache=cache, service=service, registry=registry)
+        self.core.forked.append(self._abandon)
+        self._counts, self._switches = self.core.counts, self.core.switches
+        self._timeout = settings.timeout
+        self._get = self._store.get
+        self._stage = LoadStage(self.core, self._store)
+        self._loads = self._stage.entries
+        self._probes: dict[str, Followers] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def address(self) -> address.Address | None:
+        """Where its Redis is; None for a store in memory."""
+        return self._store.address
+
+    async def get(self, key: str, *, load: Callable[[str], Awaitable[T]], ttl: float, group: str = "default") -> T:
+        """The cached value, or what `load(key)` returns, called once however many ask.
+
+        `ttl` in seconds; `group` names the kind of key in the metrics. The value has been through the serializer, on a
+        miss as on a hit, so it is the caller's own. A loader that returns None says that there is none.
+
+        Raises what the loader raised, LoadTimeout, Shed, RemoteLoadError, or LoadCancelled when the guard was closed.
+        """
+        counts = self._counts[group]
+        if self._loop is not asyncio.get_running_loop():
+            self._bind()
+        if not self._switches.singleflight:
+            return await self._alone(key, load, ttl, counts)  # type: ignore[no-any-return]
+        while True:
+            flying = self._loads.find(key)
+            if flying is None or flying.trigger != "miss":
+                followers = self._probes.get(key)
+                look = self._probe if followers is None else self._follow
+                value, flying = await look(key, load, ttl, counts)
+                if value is not MISS:
+                    return value  # type: ignore[no-any-return]
+            if flying is not None:
+                # A refresh that turns out to be needless has no value for those who joined it: they look again.
+                with contextlib.suppress(Skipped):
+                    return await self._join(flying, counts)  # type: ignore[no-any-return]
+
+    async def get_many(
+        self, keys: Iterable[str], *, load: Callable[[str], Awaitable[T]], ttl: float, group: str = "default"
+    ) -> dict[str, T]:
+        """The values of several keys, in their order: one MGET, then `get` for each key that it missed.
+
+        When loads fail, all others are awaited and stored before the first error is raised.
+        """
+        wanted = list(dict.fromkeys(keys))
+        counts = self._counts[group]
+        if self._loop is not asyncio.get_running_loop():
+            self._bind()
+        known = await self._find_many(wanted, load, ttl, counts) if self._switches.singleflight else {}
+        gate = asyncio.Semaphore(self.core.settings.max_loads)  # one call alone shall not fill the limiter's line
+
+        async def one(key: str) -> T:
+            async with gate:
+                return await self.get(key, load=load, ttl=ttl, group=group)
+
+        rest = [key for key in wanted if key not in known]
+        loaded = await asyncio.gather(*map(one, rest), return_exceptions=True)
+        for outcome in loaded:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        known.update(zip(rest, loaded, strict=True))
+        return {key: known[key] for key in wanted}
+
+    async def set(self, key: str, value: Any, *, ttl: float, group: str = "default") -> bool:
+        """Store a value; a load begun before is joined by nobody from now on, and never overwrites it.
+
+        False when Redis did not take it: then the old value may still be there.
+        """
+        check_ttl(ttl)
+        raw, seconds = self.core.pack(value, ttl=ttl, seconds=self._counts[group].mean_load_seconds)
+        return await self._write(key, commands.put(key, raw, seconds) if seconds > 0 else commands.remove(key))
+
+    async def delete(self, key: str) -> bool:
+        """Remove a value; a load begun before is joined by nobody from now on, and never fills.
+
+        False when Redis did not answer: then the old value may still be there.
+        """
+        return await self._write(key, commands.remove(key))
+
+    def cached(
+        self, *, key: Callable[P, str], ttl: float, group: str = "default"
+    ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+        """A decorator: the function becomes the loader of the key that `key` makes of the same arguments."""
+        check_ttl(ttl)
+
+        def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+            @functools.wraps(function)
+            async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+                return await self.get(
+                    key(*args, **kwargs), load=lambda _: function(*args, **kwargs), ttl=ttl, group=group
+                )
+
+            return guarded
+
+        return decorate
+
+    async def aclose(self) -> None:
+        """Cancel the loads in the air and close the connections."""
+        await self._loads.aclose()
+        await self._store.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _probe(self, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts) -> Look:
+        """GET for everyone who asks meanwhile."""
+        followers = self._probes[key] = []
+        outcome: bytes | Load | None = None
+        try:
+            began = time.monotonic()
+            try:
+                raw = await self._get(key, self._timeout)
+                left = self._timeout - (time.monotonic() - began)
+            except StoreDown:
+                raw, left = None, 0.0
+            value = self._take(key, raw, load, ttl, counts)
+            if value is not MISS:
+                outcome = raw
+                return value, None
+            outcome = begun = self._begin(key, raw, load, ttl, counts, left)
+            return MISS, begun
+        finally:
+            self._part(key, followers, outcome)
+
+    async def _follow(self, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts) -> Look:
+        """Wait for another caller's GET; neither value nor load when that caller was cancelled."""
+        future = asyncio.get_running_loop().create_future()
+        self._probes[key].append(future)
+        outcome = await future
+        if not isinstance(outcome, bytes):
+            return MISS, outcome
+        value = self._take(key, outcome, load, ttl, counts)
+        return value, self._begin(key, outcome, load, ttl, counts, self._timeout) if value is MISS else None
+
+    async def _find_many(
+        self, keys: list[str], load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts
+    ) -> dict[str, Any]:
+        """What one MGET finds; nobody waits for it, since what it misses is looked up again before it is loaded."""
+        try:
+            raws = await self._store.get_many(keys, self._timeout)
+        except StoreDown:
+            return {}
+        known = {}
+        for key, raw in zip(keys, raws, strict=True):
+            value = self._take(key, raw, load, ttl, counts)
+            if value is not MISS:
+                known[key] = value
+        return known
+
+    def _part(self, key: str, followers: Followers, outcome: bytes | Load | None) -> None:
+        """The probe is over: its followers get the outcome, each to make its own value of it."""
+        if self._probes.get(key) is followers:
+            del self._probes[key]
+        for future in followers:
+            if not future.done() and not future.get_loop().is_closed():
+                future.set_result(outcome)
+
+    def _take(
+        self, key: str, raw: bytes | None, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts
+    ) -> Any:
+        """The value of these bytes for one caller, counted, with the refresh that may be due; or MISS."""
+        value, due = self.core.judge(raw)
+        if value is MISS:
+            return MISS
+        if due == LATE:
+            if self.core.settings.refresh is None or not self._switches.refresh:
+                return MISS
+            counts.stale += 1
+        elif value is None:
+            counts.negative += 1
+        else:
+            counts.hit += 1
+        if due and self._switches.refresh:
+            refresh = Load(key, load, ttl, counts, "refresh")
+            refresh.see(raw)
+            refresh.patience = self._timeout
+            self._stage.refresh(refresh)
+        return value
+
+    def _begin(
+        self,
+        key: str,
+        raw: bytes | None,
+        load: Callable[[str], Awaitable[Any]],
+        ttl: float,
+        counts: GroupCounts,
+        patience: float,
+    ) -> Load:
+        """The load that this miss joins: one in the air, else a new one."""
+        found = self._loads.find(key)
+        if found is not None:
+            return found
+        check_ttl(ttl)
+        begun = Load(key, load, ttl, counts, "miss")
+        begun.patience = patience
+        if self.core.within_stale(raw):
+            begun.old = raw
+            begun.see(raw)
+        return self._stage.start(begun)
+
+    async def _join(self, load: Load, counts: GroupCounts) -> Any:
+        """Wait for a load as one of its callers."""
+        if load.late is not None:
+            count_late(counts, load.late)
+        self._counts.waiters += 1
+        try:
+            raw = await load.wait(counts)
+        except Skipped:
+            raise
+        except Exception:
+            if not self.core.within_stale(load.old):
+                raise
+            raw = load.old  # type: ignore[assignment]
+        finally:
+            self._counts.waiters -= 1
+        return self.core.decode(raw)
+
+    async def _alone(self, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts) -> Any:
+        """Singleflight is switched off: look and load for oneself."""
+        try:
+            raw = await self._get(key, self._timeout)
+        except StoreDown:
+            raw = None
+        value = self._take(key, raw, load, ttl, counts)
+        if value is not MISS:
+            return value
+        check_ttl(ttl)
+        begun = Load(key, load, ttl, counts, "miss")
+        begun.patience = self._timeout
+        if self.core.within_stale(raw):
+            begun.old = raw
+        try:
+            return self.core.decode(await self._stage.alone(begun))
+        except Exception:
+            if not self.core.within_stale(begun.old):
+                raise
+            return self.core.decode(begun.old)  # type: ignore[arg-type]
+
+    async def _write(self, key: str, command: commands.Command) -> bool:
+        self._forget(key)
+        try:
+            await self._store.run(command, self._timeout)
+        except StoreDown:
+            return False
+        finally:
+            self._forget(key)  # what began while the command was on its way may have read what was there before
+        return True
+
+    def _forget(self, key: str) -> None:
+        self._probes.pop(key, None)
+        self._stage.forget(key)
+
+    def _bind(self) -> None:
+        """A new event loop: what another one left in the air will not land."""
+        if self._loop is not None and self._loop.is_running():
+            raise RuntimeError("this guard is at work in another event loop; make one guard per loop")
+        self._loop = asyncio.get_running_loop()
+        self._probes.clear()
+        self._stage.bind()
+
+    def _abandon(self) -> None:
+        """After a fork: nothing in the air and no connection is ours."""
+        self._loop = None
+        self._probes.clear()
+        self._loads.abandon()
+        self._store.abandon()
+
+
+def _store(client: object, settings: Settings) -> RedisStore:
+    found = address.of(client, wanted=redis.asyncio.Redis, guard="Guard")
+    return RedisStore(found, connections=settings.connections)

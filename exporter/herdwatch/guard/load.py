@@ -1,0 +1,298 @@
+"""The load stage on asyncio: lease, limiter, loader, fill. One task a key, shared by everyone who misses meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from herdwatch.errors import LoadTimeout, RemoteLoadError, Shed
+from herdwatch.guard import commands, values
+from herdwatch.guard.core import Core, count_late
+from herdwatch.guard.counts import GroupCounts
+from herdwatch.guard.flight import Entries, Entry
+from herdwatch.guard.keeper import Keeper
+from herdwatch.guard.limiter import Limiter
+from herdwatch.guard.store import Store, StoreDown
+
+Loader = Callable[[str], Awaitable[Any]]
+Trigger = Literal["miss", "refresh"]
+
+_log = logging.getLogger("herdwatch.guard")
+POLL_SECONDS = 0.25
+
+
+class Skipped(Exception):
+    """A refresh that is not needed: another process is at it, or no slot is free."""
+
+
+class Load(Entry[bytes]):
+    """One load of one key, and how its callers are counted."""
+
+    __slots__ = (
+        "counts",
+        "fenced",
+        "forgotten",
+        "late",
+        "limbo",
+        "loader",
+        "old",
+        "patience",
+        "seen",
+        "trigger",
+        "ttl",
+    )
+
+    def __init__(self, key: str, loader: Loader, ttl: float, counts: GroupCounts, trigger: Trigger) -> None:
+        super().__init__(key)
+        self.loader, self.ttl, self.counts = loader, ttl, counts
+        self.trigger: Trigger = trigger
+        self.late: str | None = None  # the class of callers who come from now on
+        self.old: bytes | None = None  # a value whose ttl has ended, for the case that this load fails
+        self.seen: float | None = None  # when the value at hand was loaded
+        self.patience = 0.0  # seconds that this load may still wait on Redis
+        self.limbo = ("fetched", "shared")  # the classes of callers for whom the time runs out before one is known
+        self.forgotten = False
+        self.fenced = True
+
+    def see(self, raw: bytes | None) -> None:
+        """Remember which value was at hand: only a newer one answers this load."""
+        header = None if raw is None else values.unpack(raw)
+        self.seen = None if header is None else header[1]
+
+    def land(self, value: Any, error: BaseException | None) -> None:
+        if self.late is None and isinstance(error, LoadTimeout):
+            self.classify(*self.limbo)
+        super().land(value, error)
+
+    def classify(self, first: str, rest: str) -> None:
+        """The class of the callers is known now: of the first who waits, of the others, of those who come later."""
+        self.late = rest
+        waiting = [counts for future, counts in self.waiters.items() if not future.done()]
+        if self.trigger == "miss" and waiting:
+            count_late(waiting.pop(0), first)
+        for counts in waiting:
+            count_late(counts, rest)
+
+    def executes(self) -> None:
+        """The loader is about to be called."""
+        if self.trigger == "refresh":
+            self.counts.refreshed += 1
+        elif not any(not future.done() for future in self.waiters):
+            self.counts.led += 1  # who began this load has left: still, the database sees one call
+        self.classify("led", "shared")
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anyone waits."""
+        return any(not future.done() for future in self.waiters)
+
+
+class LoadStage:
+    """Runs loads for one guard."""
+
+    def __init__(self, core: Core, store: Store) -> None:
+        self._core, self._store, self._settings = core, store, core.settings
+        self._counts = core.counts
+        self.entries: Entries[Load] = Entries(self._settings.load_timeout)
+        self.bind()
+
+    def bind(self) -> None:
+        """Begin anew for another event loop."""
+        self.entries.abandon()
+        self._limiter = Limiter(self._settings)
+
+    def start(self, load: Load) -> Load:
+        """Begin; the load ends by itself, whoever leaves."""
+        return self.entries.start(load, lambda: self._run(load))
+
+    def refresh(self, load: Load) -> None:
+        """Begin in the background, unless that is in the air already, failed just now, or no slot is free."""
+        key = str(load.key)
+        if self.entries.find(key) is not None or self._core.cooling(key):
+            return
+        if self._core.switches.limiter and not self._limiter.free():
+            load.counts.refresh_skipped += 1
+            return
+        self.start(load)
+
+    async def alone(self, load: Load) -> bytes:
+        """Load for one caller who shares with nobody: singleflight is switched off."""
+        load.fenced = False
+        try:
+            async with asyncio.timeout(self._settings.load_timeout) as limit:
+                raw, seconds = await self._execute(load, None)
+                await self._fill(load, None, raw, seconds)
+        except Shed:
+            count_late(load.counts, load.late or "shed")
+            raise
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise LoadTimeout(f"the load of {load.key!r} took longer than {self._settings.load_timeout:g} s") from None
+        return raw
+
+    def forget(self, key: str) -> None:
+        """What was begun before a write is joined by nobody and fills nothing."""
+        load = self.entries.forget(key)
+        if load is not None:
+            load.forgotten = True
+
+    async def _run(self, load: Load) -> bytes:
+        try:
+            raw = await self._lead(load)
+        except Skipped:
+            load.counts.refresh_skipped += 1
+            raise
+        except BaseException as error:
+            if load.trigger == "refresh":
+                load.counts.refresh_error += 1
+                self._core.cool(str(load.key))
+                _log.warning("a background refresh failed with %s; the old value stays", type(error).__name__)
+            raise
+        if load.trigger == "refresh":
+            load.counts.refresh_ok += 1
+        return raw
+
+    async def _lead(self, load: Load) -> bytes:
+        token = None
+        load.fenced = bool(self._settings.lease)
+        if load.fenced and load.patience > 0:
+            outcome = await self._acquire(load)
+            if isinstance(outcome, bytes):
+                load.classify("fetched", "shared")
+                return outcome
+            token = outcome
+        try:
+            raw, seconds = await self._execute(load, token)
+        except BaseException as error:
+            if token is not None:
+                message = commands.GONE if isinstance(error, (Shed, Skipped)) else commands.failure_of(error)
+                command = commands.release(str(load.key), token, message)
+                with contextlib.suppress(StoreDown):
+                    await self._patiently(load, lambda within: self._store.run(command, within))
+            raise
+        await self._fill(load, token, raw, seconds)
+        return raw
+
+    async def _acquire(self, load: Load) -> str | bytes | None:
+        """The token of our lease; or the value, when another process has it; or None, when Redis cannot say."""
+        key, token, watch = str(load.key), self._core.token(), None
+        raw: bytes | None
+        try:
+            while True:
+                try:
+                    taken, raw = await self._patiently(
+                        load,
+                        lambda within: self._store.acquire(key, token, self._settings.lease, within),
+                        free=watch is not None,
+                    )
+                    usable = raw is not None and self._core.usable(raw, load.seen)
+                    if taken and not usable:
+                        return token
+                    if taken:
+                        await self._patiently(
+                            load, lambda within: self._store.run(commands.release(key, token, commands.FILLED), within)
+                        )
+                    if usable and raw is not None:
+                        return raw
+                    self._give_way(load)
+                    if watch is None:
+                        watch = await self._patiently(load, lambda within: self._store.watch(key, within / 2))
+                        continue  # what happened before the subscription is in Redis
+                except StoreDown:
+                    return None
+                message = await watch.wait(POLL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  no secret
+                kind = None if message is None else commands.failed_kind(message)
+                if kind is not None:
+                    load.classify("fetched", "shared")
+                    raise RemoteLoadError(key, kind)
+        finally:
+            if watch is not None:
+                await watch.close()
+
+    async def _patiently(self, load: Load, call: Callable[[float], Awaitable[Any]], *, free: bool = False) -> Any:
+        """One round trip, which costs the load's patience with Redis; a poll that is answered is `free`."""
+        if load.patience <= 0:
+            raise StoreDown("out of patience")
+        began, costs = time.monotonic(), True
+        try:
+            reply = await call(load.patience)
+            costs = not free
+        finally:
+            if costs:
+                load.patience -= time.monotonic() - began
+        return reply
+
+    def _give_way(self, load: Load) -> None:
+        """Another process loads: a refresh that nobody waits for ends here, and an old value spares the wait."""
+        if load.trigger == "refresh" and not load.awaited:
+            raise Skipped
+        if load.old is not None and self._core.within_stale(load.old):
+            load.classify("stale", "stale")
+            raise Shed("another process loads; the old value is given")
+
+    async def _execute(self, load: Load, token: str | None) -> tuple[bytes, float]:
+        """Call the loader in a slot of the limiter, the lease held meanwhile; the bytes to store and for how long."""
+        keeper = None if token is None else Keeper(self._store, str(load.key), token, self._settings)
+        limited = self._core.switches.limiter
+        try:
+            if keeper is not None:
+                keeper.start()
+            if limited:
+                await self._enter(load)
+            try:
+                load.executes()
+                return await self._call(load)
+            finally:
+                if limited:
+                    self._limiter.leave()
+        finally:
+            if keeper is not None:
+                keeper.stop()
+
+    async def _enter(self, load: Load) -> None:
+        if not self._limiter.free():
+            if load.trigger == "refresh" and not load.awaited:
+                raise Skipped
+            if load.old is not None and self._core.within_stale(load.old):
+                load.classify("stale", "stale")
+                raise Shed("no load slot is free; the old value is given")
+        load.limbo = ("shed", "shed")
+        try:
+            await self._limiter.enter()
+        except Shed:
+            load.classify("shed", "shed")
+            raise
+
+    async def _call(self, load: Load) -> tuple[bytes, float]:
+        began = time.monotonic()
+        self._counts.inflight += 1
+        try:
+            value = await load.loader(str(load.key))
+            seconds = time.monotonic() - began
+            return self._core.pack(value, ttl=load.ttl, seconds=seconds)
+        except BaseException:
+            load.counts.errors += 1
+            raise
+        finally:
+            self._counts.inflight -= 1
+            load.counts.observe(time.monotonic() - began)
+
+    async def _fill(self, load: Load, token: str | None, raw: bytes, seconds: float) -> None:
+        """Store what was loaded, if it still may be; whatever Redis says, the callers get their value."""
+        key = str(load.key)
+        if token is not None and seconds > 0 and not load.forgotten:
+            command = commands.fill(key, token, raw, seconds)
+        elif token is not None:
+            command = commands.release(key, token, commands.GONE)
+        elif seconds > 0 and not load.forgotten and not load.fenced:
+            command = commands.put_without_lease(key, raw, seconds)
+        else:
+            return
+        with contextlib.suppress(StoreDown):
+            await self._patiently(load, lambda within: self._store.run(command, within))

@@ -1,0 +1,184 @@
+"""Sends what guards counted into their own Redis, for applications of several workers, and reads the switches there.
+
+prometheus_client's multiprocess mode drops custom collectors, and a scrape reaches one worker of many. So each process
+writes its totals into the hash that herdwatch.reports describes, and the exporter adds up what grew.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import random
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from herdwatch.guard import exposition, switches
+from herdwatch.guard.address import Address
+from herdwatch.guard.core import Core
+from herdwatch.guard.guard import Guard
+from herdwatch.guard.store import StoreDown
+from herdwatch.guard.sync_guard import SyncGuard
+from herdwatch.guard.sync_store import SyncRedisStore
+from herdwatch.reports import KEY, MalformedReport, Report, Totals, parse, render
+
+_CLEAN_SECONDS = 60.0
+
+
+class Reporter:
+    """One daemon thread that reports for the given guards every `every` seconds, from its construction on.
+
+    It can neither block nor fail the application: what Redis does not take is left out, and the next report carries
+    the totals anyway. A guard that reports is no longer exposed on its registry. After a fork the child reports
+    under a name of its own and begins at zero. `close` writes a last report; so does the end of the process.
+
+    Raises ValueError without a guard, for an `every` that is no positive number, and for a guard without a Redis.
+    """
+
+    def __init__(self, *guards: Guard | SyncGuard, every: float = 10.0, timeout: float = 1.0) -> None:
+        if not guards:
+            raise ValueError("a Reporter needs the guards to report for")
+        if not 0 < every <= 3600:
+            raise ValueError(f"every is {every!r}; it must be more than 0 and at most 3600 seconds")
+        self._every, self._timeout = every, timeout
+        self._cores: dict[tuple[Address, str], list[Core]] = {}
+        for guard in guards:
+            if guard.address is None:
+                raise ValueError(f"the guard of cache {guard.core.cache} has no Redis to report to")
+            exposition.withdraw(guard.core)
+            self._cores.setdefault((guard.address, guard.core.service), []).append(guard.core)
+        self._begin()
+        _alive.add(self)
+        atexit.register(_at_exit, weakref.ref(self))
+
+    def close(self) -> None:
+        """Write a last report and end the thread; waits no longer than two timeouts a Redis."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        self._thread.join(2 * self._timeout * len(self._posts))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def begin_anew(self) -> None:
+        """After a fork: the thread stayed with the parent."""
+        if not self._stop.is_set():
+            self._begin()
+
+    def _begin(self) -> None:
+        self._posts = [
+            Post(address, service, cores, every=self._every, timeout=self._timeout)
+            for (address, service), cores in self._cores.items()
+        ]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=_work, args=(self._posts, self._stop, self._every), name="herdwatch-reporter", daemon=True
+        )
+        self._thread.start()
+
+
+class Post:
+    """The reports of one process about one service into one Redis."""
+
+    def __init__(self, address: Address, service: str, cores: list[Core], *, every: float, timeout: float) -> None:
+        self._service, self._cores, self._every, self._timeout = service, cores, every, timeout
+        self._incarnation = uuid.uuid4().hex[:16]
+        self._store = SyncRedisStore(address, connections=1)
+        self._start: float | None = None
+        self._clean_at = time.monotonic() + _CLEAN_SECONDS * random.uniform(0, 2)  # noqa: S311  no secret
+
+    def send(self) -> None:
+        """Read the switches and write one report; raises StoreDown."""
+        seconds, microseconds = self._run("TIME")
+        now = int(seconds) + int(microseconds) / 1e6
+        if self._start is None:
+            self._start = now - (time.monotonic() - min(core.began for core in self._cores))
+        fields = dict(_pairs(self._run("HGETALL", switches.KEY)))
+        for core in self._cores:
+            core.switches.apply(fields, self._service)
+        self._run("HSET", KEY, *render(self._report(now, self._start)))
+        if time.monotonic() >= self._clean_at:
+            self._clean_at = time.monotonic() + _CLEAN_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311  no secret
+            self._remove_dead(now)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._store.close()
+
+    def _report(self, now: float, start: float) -> Report:
+        totals: Totals = {}
+        for core in self._cores:
+            for key, value in core.counts.totals().items():
+                totals[key] = totals.get(key, 0) + value
+        return Report(
+            service=self._service,
+            incarnation=self._incarnation,
+            start=start,
+            at=now,
+            every=self._every,
+            totals=totals,
+            inflight=sum(core.counts.inflight for core in self._cores),
+            waiters=sum(core.counts.waiters for core in self._cores),
+            enabled=all(core.switches.singleflight for core in self._cores),
+        )
+
+    def _remove_dead(self, now: float) -> None:
+        """Processes that are gone cannot remove their own reports."""
+        dead = []
+        for field, value in _pairs(self._run("HGETALL", KEY)):
+            with contextlib.suppress(MalformedReport):
+                if parse(field, value).stale(now):
+                    dead.append(field)
+        if dead:
+            self._run("HDEL", KEY, *dead)
+
+    def _run(self, *command: Any) -> Any:
+        return self._store.run(command, self._timeout)
+
+
+def _work(posts: list[Post], stop: threading.Event, every: float) -> None:
+    """The thread: the first report at once, the last one after `stop`."""
+    ended = False
+    while True:
+        for post in posts:
+            with contextlib.suppress(StoreDown):
+                post.send()
+        if ended:
+            break
+        ended = stop.wait(every * random.uniform(0.9, 1.1))  # noqa: S311  no secret
+    for post in posts:
+        post.close()
+
+
+def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _at_exit(reference: weakref.ref[Reporter]) -> None:
+    reporter = reference()
+    if reporter is not None:
+        reporter.close()
+
+
+_alive: weakref.WeakSet[Reporter] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for reporter in list(_alive):
+        reporter.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    # Registered after herdwatch.guard.core's, so that the guards have begun at zero when the reporters begin.
+    os.register_at_fork(after_in_child=_after_fork)

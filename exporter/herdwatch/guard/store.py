@@ -1,0 +1,176 @@
+"""Redis as the guard uses it, on asyncio: every call has one deadline for all of it and one way to fail, StoreDown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+
+from herdwatch.guard import commands
+from herdwatch.guard.address import Address
+from herdwatch.guard.commands import Command
+from herdwatch.guard.health import Health
+from herdwatch.guard.wakeups import Wakeups, Watch
+
+_inherited: list[Connection] = []
+
+
+class StoreDown(Exception):
+    """Redis did not do what it was asked, whatever the reason; the guard goes on without it."""
+
+
+class Store(ABC):
+    """What a guard needs of its cache. `within` is a deadline in seconds; every method may raise StoreDown."""
+
+    address: Address | None = None
+
+    @abstractmethod
+    async def get(self, key: str, within: float) -> bytes | None: ...
+
+    @abstractmethod
+    async def run(self, command: Command, within: float) -> Any:
+        """One command of herdwatch.guard.commands."""
+
+    @abstractmethod
+    async def get_many(self, keys: Sequence[str], within: float) -> list[bytes | None]: ...
+
+    @abstractmethod
+    async def acquire(self, key: str, token: str, seconds: float, within: float) -> tuple[bool, bytes | None]:
+        """Whether the lease is ours now, and the value there is."""
+
+    @abstractmethod
+    async def watch(self, key: str, within: float) -> Watch:
+        """Listen to the key's lease; close the watch afterwards."""
+
+    @abstractmethod
+    async def aclose(self) -> None: ...
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Forget every connection without a word to Redis: after a fork they are the parent's."""
+
+
+class RedisStore(Store):
+    """A bounded set of connections of its own.
+
+    redis-py's pool waits for a connection, connects and reads with a timeout each; our callers have one for all three.
+    """
+
+    def __init__(self, address: Address, *, connections: int) -> None:
+        self.address: Address = address
+        self._size = connections
+        self._health = Health(address)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle: list[Connection] = []
+        self._closed = False
+
+    async def get(self, key: str, within: float) -> bytes | None:
+        (reply,) = await self._talk((("GET", key),), within)
+        if isinstance(reply, ResponseError):
+            if str(reply).startswith("WRONGTYPE"):
+                return None  # what lies there is not ours: a miss, and the fill replaces it
+            raise self._down(reply)
+        return reply  # type: ignore[no-any-return]
+
+    async def get_many(self, keys: Sequence[str], within: float) -> list[bytes | None]:
+        return await self.run(("MGET", *keys), within) if keys else []
+
+    async def acquire(self, key: str, token: str, seconds: float, within: float) -> tuple[bool, bytes | None]:
+        taken, raw = await self._talk(commands.acquire(key, token, seconds), within)
+        if isinstance(taken, ResponseError):
+            raise self._down(taken)
+        return taken is not None, None if isinstance(raw, ResponseError) else raw
+
+    async def run(self, command: Command, within: float) -> Any:
+        (reply,) = await self._talk((command,), within)
+        if isinstance(reply, ResponseError):
+            raise self._down(reply)
+        return reply
+
+    async def watch(self, key: str, within: float) -> Watch:
+        self._bind()
+        return await self._wakeups.watch(commands.lease_of(key), within)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._loop is not None:
+            await self._wakeups.aclose()
+        await self._drop_idle()
+
+    def abandon(self) -> None:
+        # Kept, for ever: to collect them would close them through an epoll that the parent still uses.
+        _inherited.extend(self._idle)
+        self._loop, self._idle = None, []
+
+    def _bind(self) -> None:
+        """Connections belong to the loop that opened them; a new loop gets new ones."""
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self._loop is not None and self._loop.is_running():
+            raise RuntimeError("this guard is at work in another event loop; make one guard per loop")
+        self._loop, self._idle = loop, []
+        self._gate = asyncio.Semaphore(self._size)
+        self._wakeups = Wakeups(self.address.async_connection)
+
+    async def _talk(self, lines: Sequence[Command], within: float) -> list[Any]:
+        """Send commands in one write and read their replies; an error reply is a value here."""
+        if self._loop is not asyncio.get_running_loop():
+            self._bind()
+        try:
+            async with asyncio.timeout(within), self._gate:
+                replies = await self._exchange(lines)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._down(error) from None
+        if not self._health.up:
+            self._health.answered()
+        return replies
+
+    async def _exchange(self, lines: Sequence[Command]) -> list[Any]:
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                return await self._ask(connection, lines)
+            except (RedisError, OSError):
+                # Redis closed it while it was idle, as a restart does, and with it those that waited beside it.
+                await self._drop_idle()
+        connection = self.address.async_connection()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return await self._ask(connection, lines)
+
+    async def _ask(self, connection: Connection, lines: Sequence[Command]) -> list[Any]:
+        try:
+            await connection.send_packed_command(connection.pack_commands(lines), check_health=False)
+            replies: list[Any] = []
+            for _ in lines:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        if self._closed or any(isinstance(reply, ReadOnlyError) for reply in replies):
+            await connection.disconnect(nowait=True)  # a demoted primary: the address may lead to another by now
+        else:
+            self._idle.append(connection)
+        return replies
+
+    async def _drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            with contextlib.suppress(Exception):
+                await connection.disconnect(nowait=True)
+
+    def _down(self, error: BaseException) -> StoreDown:
+        self._health.failed(error)
+        return StoreDown(str(error))
