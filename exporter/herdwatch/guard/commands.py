@@ -79,6 +79,17 @@ def put_without_lease(key: str, raw: bytes, seconds: float) -> Command:
     return "SET", key, raw, "PX", _ms(seconds)
 
 
+def ending(key: str, token: str | None, raw: bytes, seconds: float, *, fenced: bool, forgotten: bool) -> Command | None:
+    """What ends a load that has a value, to be kept for `seconds` (0: not at all).
+
+    `fenced` loads store under their lease's token or not at all; what a write has made `forgotten` is not stored.
+    """
+    keep = seconds > 0 and not forgotten
+    if token is not None:
+        return fill(key, token, raw, seconds) if keep else release(key, token, GONE)
+    return put_without_lease(key, raw, seconds) if keep and not fenced else None
+
+
 def remove(key: str) -> Command:
     """Remove a value and break whatever lease there is; the reply is how many values there were."""
     return "EVAL", REMOVE, 2, key, lease_of(key), GONE

@@ -19,8 +19,7 @@ from herdwatch.guard.settings import Settings
 from herdwatch.guard.switches import Switches
 
 MISS: Final = object()
-DUE: Final = 1
-LATE: Final = 2
+_MISSED = (MISS, "", False)
 
 _COOLING_SECONDS = 1.0
 _COOLING_KEYS = 4096
@@ -39,6 +38,8 @@ class Core:
         self._tokens = _token_source()
         self.began = time.monotonic()
         self.forked: list[Callable[[], None]] = []
+        self.waiting: Callable[[], int] = int
+        """How many callers wait for a load now."""
         if registry is not None:
             exposition.expose(registry, self)
         _alive.add(self)
@@ -55,24 +56,27 @@ class Core:
         """A token that no other load anywhere has."""
         return next(self._tokens)
 
-    def judge(self, raw: bytes | None) -> tuple[Any, int]:
-        """The decoded value or MISS, and what is due: 0, DUE for a refresh, LATE when its ttl has ended.
+    def judge(self, raw: bytes | None) -> tuple[Any, str, bool]:
+        """The decoded value or MISS, the class under which its caller is counted, and whether a refresh is due.
 
-        Foreign and undecodable bytes are a miss, and so is what is older than ttl + stale.
+        Foreign and undecodable bytes are a miss, and so is what is older than ttl + stale, or than ttl when nothing
+        refreshes it.
         """
         header = None if raw is None else values.unpack(raw)
         if raw is None or header is None:
-            return MISS, 0
+            return _MISSED
         negative, _, load_seconds, expires_at = header
         try:
             value = None if negative else self._loads(raw[values.HEADER_BYTES :])
         except Exception:
-            return MISS, 0
+            return _MISSED
+        policy = self.settings.refresh if self.switches.refresh else None
         now = self._clock()
         if now >= expires_at:
-            return (value, LATE) if now < expires_at + self.settings.stale else (MISS, 0)
-        policy = self.settings.refresh
-        return value, DUE if policy is not None and policy.due(now, expires_at, load_seconds) else 0
+            late = policy is not None and now < expires_at + self.settings.stale
+            return (value, "stale", True) if late else _MISSED
+        due = policy is not None and policy.due(now, expires_at, load_seconds)
+        return value, "negative" if negative else "hit", due
 
     def usable(self, raw: bytes | None, seen: float | None) -> bool:
         """Whether a value that another process stored answers this load: decodable, and another than the one seen."""
@@ -129,7 +133,7 @@ def check_ttl(ttl: float) -> None:
         raise ValueError(f"ttl is {ttl!r}; it must be a positive number of seconds")
 
 
-def count_late(counts: GroupCounts, name: str) -> None:
+def count_one(counts: GroupCounts, name: str) -> None:
     """Count one caller under the named class."""
     setattr(counts, name, getattr(counts, name) + 1)
 

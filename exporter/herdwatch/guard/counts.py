@@ -102,7 +102,6 @@ class Counts(dict[str, GroupCounts]):
         if "/" in service:
             raise ValueError(f"service is {service!r}; a service's name has no slash")
         self.inflight = 0
-        self.waiters = 0
 
     def __missing__(self, group: str) -> GroupCounts:
         if len(self) >= MAX_GROUPS and group != OVERFLOW:
@@ -120,4 +119,4 @@ class Counts(dict[str, GroupCounts]):
     def reset(self) -> None:
         """Begin at zero: after a fork the child has counted nothing."""
         self.clear()
-        self.inflight = self.waiters = 0
+        self.inflight = 0

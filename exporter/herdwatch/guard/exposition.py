@@ -69,8 +69,8 @@ class GuardCollector(Collector):
             for (family, group, label), value in counts.totals().items():
                 counters[family, *place, group, label] += value
             gauges["singleflight_inflight", *place] += counts.inflight
-            gauges["singleflight_waiters", *place] += counts.waiters
             core = reference()
+            gauges["singleflight_waiters", *place] += core.waiting() if core is not None else 0
             enabled = ("singleflight_enabled", *place)
             if core is not None:
                 gauges[enabled] = min(gauges.get(enabled, 1.0), float(core.switches.singleflight))

@@ -33,7 +33,7 @@ class Entry(Generic[T]):
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self.waiters: dict[asyncio.Future[None], Any] = {}
+        self.waiters: dict[asyncio.Future[Any], Any] = {}
         self.task: asyncio.Task[None] | None = None
         self._landed = False
 
@@ -48,6 +48,17 @@ class Entry(Generic[T]):
                 await future
             finally:
                 self.waiters.pop(future, None)
+        return self.outcome()
+
+    def adopt(self, future: asyncio.Future[Any], tag: Any) -> None:
+        """Let somebody's future wait here: it is given this entry when there is an outcome."""
+        if self._landed:
+            future.set_result(self)
+        else:
+            self.waiters[future] = tag
+
+    def outcome(self) -> T:
+        """The value, or the error that the call raised."""
         if self._error is not None:
             # Raised by every waiter: without the traceback of the call alone it would grow with each of them.
             raise self._error.with_traceback(self._traceback)
@@ -68,7 +79,7 @@ class Entry(Generic[T]):
             return
         for future in self.waiters:
             if not future.done():
-                future.set_result(None)
+                future.set_result(self)
 
 
 class Entries(Generic[E]):
@@ -88,6 +99,10 @@ class Entries(Generic[E]):
             raise RuntimeError("a flight belongs to one event loop, and this one is at work in another")
         del self._by_key[key]  # its loop ended with the call in the air
         return None
+
+    def waiting(self) -> int:
+        """How many callers wait now."""
+        return sum(not future.done() for entry in list(self._by_key.values()) for future in list(entry.waiters))
 
     def start(self, entry: E, call: Callable[[], Awaitable[Any]]) -> E:
         """Begin a call in a task of its own; a call for the same key that is in the air goes on for its own waiters."""

@@ -14,7 +14,7 @@ import redis.asyncio
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from herdwatch.guard import address, commands
-from herdwatch.guard.core import LATE, MISS, Core, check_ttl, count_late
+from herdwatch.guard.core import MISS, Core, check_ttl, count_one
 from herdwatch.guard.counts import GroupCounts
 from herdwatch.guard.load import Load, LoadStage, Skipped
 from herdwatch.guard.settings import Options, Settings
@@ -25,8 +25,8 @@ P = ParamSpec("P")
 
 Look = tuple[Any, Load | None]
 """A value, or MISS and the load to join."""
-Followers = list[asyncio.Future["bytes | Load | None"]]
-"""Who waits for another caller's GET: its answer, the load that it began, or None, when it was cancelled."""
+Followers = list[tuple[asyncio.Future["bytes | Load | None"], GroupCounts]]
+"""Who waits for another caller's GET: for its answer, the load it began (landed), or None, when it was cancelled."""
 
 
 class Guard:
@@ -59,6 +59,7 @@ class Guard:
         self._loads = self._stage.entries
         self._probes: dict[str, Followers] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.core.waiting = self._loads.waiting
 
     @property
     def address(self) -> address.Address | None:
@@ -82,8 +83,12 @@ class Guard:
             flying = self._loads.find(key)
             if flying is None or flying.trigger != "miss":
                 followers = self._probes.get(key)
-                look = self._probe if followers is None else self._follow
-                value, flying = await look(key, load, ttl, counts)
+                if followers is None:
+                    value, flying = await self._probe(key, load, ttl, counts)
+                else:
+                    future = self._loop.create_future()  # type: ignore[union-attr]
+                    followers.append((future, counts))
+                    value, flying = self._answer(await future, key, load, ttl, counts)
                 if value is not MISS:
                     return value  # type: ignore[no-any-return]
             if flying is not None:
@@ -183,11 +188,15 @@ class Guard:
         finally:
             self._part(key, followers, outcome)
 
-    async def _follow(self, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts) -> Look:
-        """Wait for another caller's GET; neither value nor load when that caller was cancelled."""
-        future = asyncio.get_running_loop().create_future()
-        self._probes[key].append(future)
-        outcome = await future
+    def _answer(
+        self,
+        outcome: bytes | Load | None,
+        key: str,
+        load: Callable[[str], Awaitable[Any]],
+        ttl: float,
+        counts: GroupCounts,
+    ) -> Look:
+        """What a follower makes of another caller's GET; neither value nor load when that caller was cancelled."""
         if not isinstance(outcome, bytes):
             return MISS, outcome
         value = self._take(key, outcome, load, ttl, counts)
@@ -212,26 +221,23 @@ class Guard:
         """The probe is over: its followers get the outcome, each to make its own value of it."""
         if self._probes.get(key) is followers:
             del self._probes[key]
-        for future in followers:
-            if not future.done() and not future.get_loop().is_closed():
+        for future, counts in followers:
+            if future.done() or future.get_loop().is_closed():
+                continue
+            if isinstance(outcome, Load):
+                outcome.adopt(future, counts)  # wakes them once, with the outcome, and not now as well
+            else:
                 future.set_result(outcome)
 
     def _take(
         self, key: str, raw: bytes | None, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts
     ) -> Any:
         """The value of these bytes for one caller, counted, with the refresh that may be due; or MISS."""
-        value, due = self.core.judge(raw)
+        value, kind, due = self.core.judge(raw)
         if value is MISS:
             return MISS
-        if due == LATE:
-            if self.core.settings.refresh is None or not self._switches.refresh:
-                return MISS
-            counts.stale += 1
-        elif value is None:
-            counts.negative += 1
-        else:
-            counts.hit += 1
-        if due and self._switches.refresh:
+        count_one(counts, kind)
+        if due:
             refresh = Load(key, load, ttl, counts, "refresh")
             refresh.see(raw)
             refresh.patience = self._timeout
@@ -260,20 +266,20 @@ class Guard:
         return self._stage.start(begun)
 
     async def _join(self, load: Load, counts: GroupCounts) -> Any:
-        """Wait for a load as one of its callers."""
-        if load.late is not None:
-            count_late(counts, load.late)
-        self._counts.waiters += 1
+        """Wait for a load as one of its callers; or take its outcome, as one whom it has counted already."""
         try:
-            raw = await load.wait(counts)
+            if load.landed:
+                raw = load.outcome()
+            else:
+                if load.late is not None:
+                    count_one(counts, load.late)
+                raw = await load.wait(counts)
         except Skipped:
             raise
         except Exception:
             if not self.core.within_stale(load.old):
                 raise
             raw = load.old  # type: ignore[assignment]
-        finally:
-            self._counts.waiters -= 1
         return self.core.decode(raw)
 
     async def _alone(self, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts) -> Any:

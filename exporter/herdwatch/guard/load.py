@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from herdwatch.errors import LoadTimeout, RemoteLoadError, Shed
 from herdwatch.guard import commands, values
-from herdwatch.guard.core import Core, count_late
+from herdwatch.guard.core import Core, count_one
 from herdwatch.guard.counts import GroupCounts
 from herdwatch.guard.flight import Entries, Entry
 from herdwatch.guard.keeper import Keeper
@@ -74,9 +74,9 @@ class Load(Entry[bytes]):
         self.late = rest
         waiting = [counts for future, counts in self.waiters.items() if not future.done()]
         if self.trigger == "miss" and waiting:
-            count_late(waiting.pop(0), first)
+            count_one(waiting.pop(0), first)
         for counts in waiting:
-            count_late(counts, rest)
+            count_one(counts, rest)
 
     def executes(self) -> None:
         """The loader is about to be called."""
@@ -85,6 +85,11 @@ class Load(Entry[bytes]):
         elif not any(not future.done() for future in self.waiters):
             self.counts.led += 1  # who began this load has left: still, the database sees one call
         self.classify("led", "shared")
+
+    def adopt(self, future: asyncio.Future[Any], tag: GroupCounts) -> None:
+        if self.late is not None:
+            count_one(tag, self.late)
+        super().adopt(future, tag)
 
     @property
     def awaited(self) -> bool:
@@ -128,7 +133,7 @@ class LoadStage:
                 raw, seconds = await self._execute(load, None)
                 await self._fill(load, None, raw, seconds)
         except Shed:
-            count_late(load.counts, load.late or "shed")
+            count_one(load.counts, load.late or "shed")
             raise
         except TimeoutError:
             if not limit.expired():
@@ -285,14 +290,8 @@ class LoadStage:
 
     async def _fill(self, load: Load, token: str | None, raw: bytes, seconds: float) -> None:
         """Store what was loaded, if it still may be; whatever Redis says, the callers get their value."""
-        key = str(load.key)
-        if token is not None and seconds > 0 and not load.forgotten:
-            command = commands.fill(key, token, raw, seconds)
-        elif token is not None:
-            command = commands.release(key, token, commands.GONE)
-        elif seconds > 0 and not load.forgotten and not load.fenced:
-            command = commands.put_without_lease(key, raw, seconds)
-        else:
+        command = commands.ending(str(load.key), token, raw, seconds, fenced=load.fenced, forgotten=load.forgotten)
+        if command is None:
             return
         with contextlib.suppress(StoreDown):
             await self._patiently(load, lambda within: self._store.run(command, within))

@@ -129,7 +129,7 @@ class Post:
             every=self._every,
             totals=totals,
             inflight=sum(core.counts.inflight for core in self._cores),
-            waiters=sum(core.counts.waiters for core in self._cores),
+            waiters=sum(core.waiting() for core in self._cores),
             enabled=all(core.switches.singleflight for core in self._cores),
         )
 

@@ -65,6 +65,10 @@ class SyncEntries(Generic[E]):
         self.lock = threading.Lock()
         self._by_key: dict[Hashable, E] = {}
 
+    def waiting(self) -> int:
+        """How many callers wait now."""
+        return sum(len(entry.waiters) for entry in list(self._by_key.values()))
+
     def find(self, key: Hashable) -> E | None:
         """The call that is in the air for this key. Called under the lock."""
         entry = self._by_key.get(key)

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from herdwatch.errors import LoadTimeout
 from herdwatch.guard import address, commands
-from herdwatch.guard.core import LATE, MISS, Core, check_ttl, count_late
+from herdwatch.guard.core import MISS, Core, check_ttl, count_one
 from herdwatch.guard.counts import GroupCounts
 from herdwatch.guard.load import Skipped
 from herdwatch.guard.settings import Options, Settings
@@ -71,6 +71,7 @@ class SyncGuard:
         self._stage = SyncLoadStage(self.core, self._store)
         self._loads = self._stage.entries
         self._probes: dict[str, Probe] = {}
+        self.core.waiting = self._loads.waiting
 
     @property
     def address(self) -> address.Address | None:
@@ -221,20 +222,12 @@ class SyncGuard:
 
     def _take(self, key: str, raw: bytes | None, load: Loader, ttl: float, counts: GroupCounts) -> Any:
         """The value of these bytes for one caller, counted, with the refresh that may be due; or MISS."""
-        value, due = self.core.judge(raw)
+        value, kind, due = self.core.judge(raw)
         if value is MISS:
             return MISS
-        refreshing = self._switches.refresh and self.core.settings.refresh is not None
         with self._loads.lock:
-            if due == LATE:
-                if not refreshing:
-                    return MISS
-                counts.stale += 1
-            elif value is None:
-                counts.negative += 1
-            else:
-                counts.hit += 1
-        if due and refreshing:
+            count_one(counts, kind)
+        if due:
             refresh = SyncLoad(key, load, ttl, counts, "refresh")
             refresh.see(raw)
             refresh.patience = self._timeout
@@ -259,8 +252,6 @@ class SyncGuard:
 
     def _share(self, load: SyncLoad, led: bool, counts: GroupCounts) -> bytes | None:
         """The outcome of a load as one of its callers; None when it has none, and one has to look again."""
-        with self._loads.lock:
-            self._counts.waiters += 1
         try:
             if led:
                 return self._stage.lead(load)
@@ -271,9 +262,6 @@ class SyncGuard:
             if not self.core.within_stale(load.old):
                 raise
             return load.old
-        finally:
-            with self._loads.lock:
-                self._counts.waiters -= 1
 
     def _follow(self, load: SyncLoad, counts: GroupCounts) -> bytes | None:
         """Followers are counted here, when it is certain that none of them has to lead."""
@@ -281,13 +269,13 @@ class SyncGuard:
             landed = self._loads.follow(load)
         except LoadTimeout:
             with self._loads.lock:
-                count_late(counts, load.late)
+                count_one(counts, load.late)
             raise
         if not landed:
             return None
         if not load.failed_with(Skipped):
             with self._loads.lock:
-                count_late(counts, load.late)
+                count_one(counts, load.late)
         return load.outcome()
 
     def _alone(self, key: str, load: Loader, ttl: float, counts: GroupCounts) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from herdwatch.errors import LoadTimeout, RemoteLoadError, Shed
 from herdwatch.guard import commands, values
-from herdwatch.guard.core import Core, count_late
+from herdwatch.guard.core import Core, count_one
 from herdwatch.guard.counts import GroupCounts
 from herdwatch.guard.limiter import SyncLimiter
 from herdwatch.guard.load import POLL_SECONDS, Skipped, Trigger
@@ -127,7 +127,7 @@ class SyncLoadStage:
 
     def _count(self, load: SyncLoad, name: str) -> None:
         with self.entries.lock:
-            count_late(load.counts, name)
+            count_one(load.counts, name)
 
     def _run(self, load: SyncLoad) -> bytes:
         token = None
@@ -252,7 +252,7 @@ class SyncLoadStage:
 
     def _call(self, load: SyncLoad) -> tuple[bytes, float]:
         with self.entries.lock:
-            count_late(load.counts, "led" if load.trigger == "miss" else "refreshed")
+            count_one(load.counts, "led" if load.trigger == "miss" else "refreshed")
             self._counts.inflight += 1
         began, failed = time.monotonic(), 1
         try:
@@ -268,14 +268,8 @@ class SyncLoadStage:
 
     def _fill(self, load: SyncLoad, token: str | None, raw: bytes, seconds: float) -> None:
         """Store what was loaded, if it still may be; whatever Redis says, the callers get their value."""
-        key = str(load.key)
-        if token is not None and seconds > 0 and not load.forgotten:
-            command = commands.fill(key, token, raw, seconds)
-        elif token is not None:
-            command = commands.release(key, token, commands.GONE)
-        elif seconds > 0 and not load.forgotten and not load.fenced:
-            command = commands.put_without_lease(key, raw, seconds)
-        else:
+        command = commands.ending(str(load.key), token, raw, seconds, fenced=load.fenced, forgotten=load.forgotten)
+        if command is None:
             return
         with contextlib.suppress(StoreDown):
             self._patiently(load, lambda within: self._store.run(command, within))
