@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  else a thread imports it when it connects, and a fork then would leave half of it
 import functools
 import inspect
 from collections.abc import Mapping

@@ -51,6 +51,7 @@ class Background:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def watch(self, channel: str, within: float) -> SyncWatch:
         """Listen to a channel; returns when Redis has confirmed it or the time is over: then it is polled only."""
@@ -61,14 +62,14 @@ class Background:
 
     def forget(self, watch: SyncWatch) -> None:
         """Listen no longer."""
-        with self._lock:
-            loop = self._loop
-        if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._wakeups.forget(watch), loop)
+        with self._lock:  # for all of it: a loop that `close` has stopped takes nothing
+            if self._loop is not None:
+                asyncio.run_coroutine_threadsafe(self._wakeups.forget(watch), self._loop)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; who watches from now on polls."""
         with self._lock:
+            self._closed = True
             loop, self._loop = self._loop, None
         if loop is None or self._thread is None:
             return
@@ -82,15 +83,14 @@ class Background:
 
     def _submit(self, work: Coroutine[Any, Any, None]) -> concurrent.futures.Future[None]:
         with self._lock:
-            if self._loop is None:
-                self._begin()
-            loop = self._loop
-        if loop is None:
-            raise RuntimeError("unreachable: the loop has just begun")
-        return asyncio.run_coroutine_threadsafe(work, loop)
+            if self._closed:
+                work.close()
+                raise concurrent.futures.CancelledError
+            loop = self._loop or self._begin()
+            return asyncio.run_coroutine_threadsafe(work, loop)
 
-    def _begin(self) -> None:
-        loop = self._loop = asyncio.new_event_loop()
+    def _begin(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
         self._wakeups = Wakeups(self._address.async_connection)
 
         def work() -> None:
@@ -99,3 +99,5 @@ class Background:
 
         self._thread = threading.Thread(target=work, name="herdwatch-guard-wakeups", daemon=True)
         self._thread.start()
+        self._loop = loop
+        return loop

@@ -8,7 +8,7 @@ import random
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -35,7 +35,7 @@ class Core:
         self._clock = settings.clock
         self._loads = settings.serializer.loads
         self._cooling: dict[str, float] = {}
-        self._tokens = _token_source()
+        self._name_tokens()
         self.began = time.monotonic()
         self.forked: list[Callable[[], None]] = []
         self.waiting: Callable[[], int] = int
@@ -54,7 +54,7 @@ class Core:
 
     def token(self) -> str:
         """A token that no other load anywhere has."""
-        return next(self._tokens)
+        return f"{self._incarnation}:{next(self._numbers)}"
 
     def judge(self, raw: bytes | None) -> tuple[Any, str, bool]:
         """The decoded value or MISS, the class under which its caller is counted, and whether a refresh is due.
@@ -124,7 +124,11 @@ class Core:
         self.counts.reset()
         self.began = time.monotonic()
         self._cooling.clear()
-        self._tokens = _token_source()
+        self._name_tokens()
+
+    def _name_tokens(self) -> None:
+        self._incarnation = uuid.uuid4().hex[:16]
+        self._numbers = itertools.count(1)  # threads share it: a generator would refuse a second one
 
 
 def check_ttl(ttl: float) -> None:
@@ -136,11 +140,6 @@ def check_ttl(ttl: float) -> None:
 def count_one(counts: GroupCounts, name: str) -> None:
     """Count one caller under the named class."""
     setattr(counts, name, getattr(counts, name) + 1)
-
-
-def _token_source() -> Iterator[str]:
-    incarnation = uuid.uuid4().hex[:16]
-    return (f"{incarnation}:{number}" for number in itertools.count(1))
 
 
 _alive: weakref.WeakSet[Core] = weakref.WeakSet()

@@ -138,15 +138,17 @@ class Entries(Generic[E]):
         except Exception as error:
             self._land(entry, None, error)
         except BaseException as error:
-            self._land(entry, None, _cancelled(entry.key, error))
+            self._land(entry, None, cancelled(entry.key, error))
             raise
         else:
             self._land(entry, value, None)
 
     def _ended(self, entry: E, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: whoever waited has it as the cause of LoadCancelled
         if not entry.landed:  # cancelled before its first step
-            self._land(entry, None, _cancelled(entry.key, None))
+            self._land(entry, None, cancelled(entry.key, None))
 
     def _expire(self, entry: E) -> None:
         # The callers are answered first: a loader may ignore that it is cancelled.
@@ -164,7 +166,8 @@ class Entries(Generic[E]):
         entry.land(value, error)
 
 
-def _cancelled(key: Hashable, cause: BaseException | None) -> LoadCancelled:
+def cancelled(key: Hashable, cause: BaseException | None) -> LoadCancelled:
+    """The error of a load that ended without an outcome."""
     error = LoadCancelled(f"the load of {key!r} was cancelled")
     error.__cause__ = cause
     return error

@@ -179,6 +179,8 @@ class Guard:
                 left = self._timeout - (time.monotonic() - began)
             except StoreDown:
                 raw, left = None, 0.0
+            if raw is not None and self._probes.get(key) is not followers:
+                return MISS, None  # a write came between, and this is what was there before it: look again
             value = self._take(key, raw, load, ttl, counts)
             if value is not MISS:
                 outcome = raw

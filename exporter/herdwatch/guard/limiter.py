@@ -7,6 +7,7 @@ import threading
 
 from herdwatch.errors import Shed
 from herdwatch.guard.settings import Settings
+from herdwatch.guard.slots import Slots
 
 
 class Limiter:
@@ -50,13 +51,13 @@ class SyncLimiter:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._slots = threading.Semaphore(settings.max_loads)
+        self._slots = Slots(settings.max_loads)
         self._waiting = 0
         self._lock = threading.Lock()
 
     def enter_if_free(self) -> bool:
         """Take a slot if one is free."""
-        return self._slots.acquire(blocking=False)
+        return self._slots.take_if_free()
 
     def enter(self) -> None:
         """Wait for a slot; raises Shed when none became free within max_wait, or too many wait already."""
@@ -65,7 +66,7 @@ class SyncLimiter:
                 raise _shed(self._settings)
             self._waiting += 1
         try:
-            if not self._slots.acquire(timeout=self._settings.max_wait):
+            if not self._slots.take(self._settings.max_wait):
                 raise _shed(self._settings)
         finally:
             with self._lock:
@@ -73,7 +74,7 @@ class SyncLimiter:
 
     def leave(self) -> None:
         """Give the slot back."""
-        self._slots.release()
+        self._slots.give()
 
 
 def _shed(settings: Settings) -> Shed:

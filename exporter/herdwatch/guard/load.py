@@ -14,7 +14,7 @@ from herdwatch.errors import LoadTimeout, RemoteLoadError, Shed
 from herdwatch.guard import commands, values
 from herdwatch.guard.core import Core, count_one
 from herdwatch.guard.counts import GroupCounts
-from herdwatch.guard.flight import Entries, Entry
+from herdwatch.guard.flight import Entries, Entry, cancelled
 from herdwatch.guard.keeper import Keeper
 from herdwatch.guard.limiter import Limiter
 from herdwatch.guard.store import Store, StoreDown
@@ -104,6 +104,7 @@ class LoadStage:
         self._core, self._store, self._settings = core, store, core.settings
         self._counts = core.counts
         self.entries: Entries[Load] = Entries(self._settings.load_timeout)
+        self._lone: set[Load] = set()
         self.bind()
 
     def bind(self) -> None:
@@ -128,6 +129,7 @@ class LoadStage:
     async def alone(self, load: Load) -> bytes:
         """Load for one caller who shares with nobody: singleflight is switched off."""
         load.fenced = False
+        self._lone.add(load)
         try:
             async with asyncio.timeout(self._settings.load_timeout) as limit:
                 raw, seconds = await self._execute(load, None)
@@ -138,7 +140,15 @@ class LoadStage:
         except TimeoutError:
             if not limit.expired():
                 raise
+            if load.late is None:
+                count_one(load.counts, "shed")  # the time ran out in the line for a slot
             raise LoadTimeout(f"the load of {load.key!r} took longer than {self._settings.load_timeout:g} s") from None
+        except asyncio.CancelledError as error:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            raise cancelled(load.key, error) from error  # by the loader itself: its caller was not cancelled
+        finally:
+            self._lone.discard(load)
         return raw
 
     def forget(self, key: str) -> None:
@@ -146,6 +156,8 @@ class LoadStage:
         load = self.entries.forget(key)
         if load is not None:
             load.forgotten = True
+        for lone in self._lone:
+            lone.forgotten |= lone.key == key
 
     async def _run(self, load: Load) -> bytes:
         try:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import random
 import threading
 import time
 import uuid
-import weakref
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -27,7 +27,9 @@ from herdwatch.guard.sync_guard import SyncGuard
 from herdwatch.guard.sync_store import SyncRedisStore
 from herdwatch.reports import KEY, MalformedReport, Report, Totals, parse, render
 
+_log = logging.getLogger("herdwatch.guard")
 _CLEAN_SECONDS = 60.0
+_FORK_SECONDS = 1.0
 
 
 class Reporter:
@@ -35,31 +37,37 @@ class Reporter:
 
     It can neither block nor fail the application: what Redis does not take is left out, and the next report carries
     the totals anyway. A guard that reports is no longer exposed on its registry. After a fork the child reports
-    under a name of its own and begins at zero. `close` writes a last report; so does the end of the process.
+    under a name of its own and begins at zero. `close` writes a last report; so does the end of the interpreter, which
+    a server that ends its workers by a signal may leave out.
+
+    With `report=False` it only reads the switches, for an application that Prometheus scrapes.
 
     Raises ValueError without a guard, for an `every` that is no positive number, and for a guard without a Redis.
     """
 
-    def __init__(self, *guards: Guard | SyncGuard, every: float = 10.0, timeout: float = 1.0) -> None:
+    def __init__(
+        self, *guards: Guard | SyncGuard, every: float = 10.0, timeout: float = 1.0, report: bool = True
+    ) -> None:
         if not guards:
             raise ValueError("a Reporter needs the guards to report for")
         if not 0 < every <= 3600:
             raise ValueError(f"every is {every!r}; it must be more than 0 and at most 3600 seconds")
-        self._every, self._timeout = every, timeout
+        self._every, self._timeout, self._report = every, timeout, report
         self._cores: dict[tuple[Address, str], list[Core]] = {}
         for guard in guards:
             if guard.address is None:
                 raise ValueError(f"the guard of cache {guard.core.cache} has no Redis to report to")
-            exposition.withdraw(guard.core)
+            if report:
+                exposition.withdraw(guard.core)
             self._cores.setdefault((guard.address, guard.core.service), []).append(guard.core)
         self._begin()
         _alive.add(self)
-        atexit.register(_at_exit, weakref.ref(self))
 
     def close(self) -> None:
         """Write a last report and end the thread; waits no longer than two timeouts a Redis."""
         if self._stop.is_set():
             return
+        _alive.discard(self)
         self._stop.set()
         self._thread.join(2 * self._timeout * len(self._posts))
 
@@ -73,17 +81,20 @@ class Reporter:
 
     def begin_anew(self) -> None:
         """After a fork: the thread stayed with the parent."""
-        if not self._stop.is_set():
-            self._begin()
+        self._begin()
 
     def _begin(self) -> None:
         self._posts = [
-            Post(address, service, cores, every=self._every, timeout=self._timeout)
+            Post(address, service, cores, every=self._every, timeout=self._timeout, report=self._report)
             for (address, service), cores in self._cores.items()
         ]
         self._stop = threading.Event()
+        self.sending = threading.Lock()
         self._thread = threading.Thread(
-            target=_work, args=(self._posts, self._stop, self._every), name="herdwatch-reporter", daemon=True
+            target=_work,
+            args=(self._posts, self._stop, self._every, self.sending),
+            name="herdwatch-reporter",
+            daemon=True,
         )
         self._thread.start()
 
@@ -91,8 +102,11 @@ class Reporter:
 class Post:
     """The reports of one process about one service into one Redis."""
 
-    def __init__(self, address: Address, service: str, cores: list[Core], *, every: float, timeout: float) -> None:
+    def __init__(
+        self, address: Address, service: str, cores: list[Core], *, every: float, timeout: float, report: bool
+    ) -> None:
         self._service, self._cores, self._every, self._timeout = service, cores, every, timeout
+        self._reports = report
         self._incarnation = uuid.uuid4().hex[:16]
         self._store = SyncRedisStore(address, connections=1)
         self._start: float | None = None
@@ -100,13 +114,18 @@ class Post:
 
     def send(self) -> None:
         """Read the switches and write one report; raises StoreDown."""
+        with contextlib.suppress(StoreDown):  # something else may lie there: no reason to be silent
+            fields = dict(_pairs(self._run("HGETALL", switches.KEY)))
+            for core in self._cores:
+                core.switches.apply(fields, self._service)
+        if self._reports:
+            self._write()
+
+    def _write(self) -> None:
         seconds, microseconds = self._run("TIME")
         now = int(seconds) + int(microseconds) / 1e6
         if self._start is None:
             self._start = now - (time.monotonic() - min(core.began for core in self._cores))
-        fields = dict(_pairs(self._run("HGETALL", switches.KEY)))
-        for core in self._cores:
-            core.switches.apply(fields, self._service)
         self._run("HSET", KEY, *render(self._report(now, self._start)))
         if time.monotonic() >= self._clean_at:
             self._clean_at = time.monotonic() + _CLEAN_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311  no secret
@@ -147,13 +166,18 @@ class Post:
         return self._store.run(command, self._timeout)
 
 
-def _work(posts: list[Post], stop: threading.Event, every: float) -> None:
+def _work(posts: list[Post], stop: threading.Event, every: float, sending: threading.Lock) -> None:
     """The thread: the first report at once, the last one after `stop`."""
     ended = False
     while True:
         for post in posts:
-            with contextlib.suppress(StoreDown):
-                post.send()
+            try:
+                with sending:
+                    post.send()
+            except StoreDown:
+                pass  # its Health has said so
+            except Exception as error:
+                _log.warning("a report failed with %s; the next one carries the totals", type(error).__name__)
         if ended:
             break
         ended = stop.wait(every * random.uniform(0.9, 1.1))  # noqa: S311  no secret
@@ -165,20 +189,35 @@ def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _at_exit(reference: weakref.ref[Reporter]) -> None:
-    reporter = reference()
-    if reporter is not None:
+# Strong: a reporter works whether or not somebody keeps it, and so it must after a fork and at the end.
+_alive: set[Reporter] = set()
+
+
+@atexit.register
+def _at_exit() -> None:
+    for reporter in list(_alive):
         reporter.close()
 
 
-_alive: weakref.WeakSet[Reporter] = weakref.WeakSet()
+# A fork in the middle of a report would copy whatever lock the thread holds then, the resolver's or an import's.
+_held: list[threading.Lock] = []
+
+
+def _before_fork() -> None:
+    _held.extend(one.sending for one in list(_alive) if one.sending.acquire(timeout=_FORK_SECONDS))
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop().release()
 
 
 def _after_fork() -> None:
+    _held.clear()
     for reporter in list(_alive):
         reporter.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):
     # Registered after herdwatch.guard.core's, so that the guards have begun at zero when the reporters begin.
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from redis.asyncio.connection import Connection
@@ -17,7 +17,7 @@ from herdwatch.guard.commands import Command
 from herdwatch.guard.health import Health
 from herdwatch.guard.wakeups import Wakeups, Watch
 
-_inherited: list[Connection] = []
+_inherited: list[object] = []
 
 
 class StoreDown(Exception):
@@ -67,6 +67,7 @@ class RedisStore(Store):
         self._health = Health(address)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle: list[Connection] = []
+        self._farewell: AsyncGenerator[None, None] | None = None
         self._closed = False
 
     async def get(self, key: str, within: float) -> bytes | None:
@@ -93,35 +94,37 @@ class RedisStore(Store):
         return reply
 
     async def watch(self, key: str, within: float) -> Watch:
-        self._bind()
+        await self._bind()
         return await self._wakeups.watch(commands.lease_of(key), within)
 
     async def aclose(self) -> None:
         self._closed = True
         if self._loop is not None:
             await self._wakeups.aclose()
-        await self._drop_idle()
+        await _hang_up(self._idle)
 
     def abandon(self) -> None:
-        # Kept, for ever: to collect them would close them through an epoll that the parent still uses.
-        _inherited.extend(self._idle)
+        # Kept, for ever: to collect connections would close them through an epoll that the parent still uses.
+        _inherited.append(vars(self).copy())
         self._loop, self._idle = None, []
 
-    def _bind(self) -> None:
+    async def _bind(self) -> None:
         """Connections belong to the loop that opened them; a new loop gets new ones."""
         loop = asyncio.get_running_loop()
         if loop is self._loop:
             return
         if self._loop is not None and self._loop.is_running():
             raise RuntimeError("this guard is at work in another event loop; make one guard per loop")
-        self._loop, self._idle = loop, []
+        self._loop, self._idle, self._closed = loop, [], False
         self._gate = asyncio.Semaphore(self._size)
         self._wakeups = Wakeups(self.address.async_connection)
+        self._farewell = _while_the_loop_lasts(self._idle)
+        await anext(self._farewell)
 
     async def _talk(self, lines: Sequence[Command], within: float) -> list[Any]:
         """Send commands in one write and read their replies; an error reply is a value here."""
         if self._loop is not asyncio.get_running_loop():
-            self._bind()
+            await self._bind()
         try:
             async with asyncio.timeout(within), self._gate:
                 replies = await self._exchange(lines)
@@ -138,7 +141,7 @@ class RedisStore(Store):
                 return await self._ask(connection, lines)
             except (RedisError, OSError):
                 # Redis closed it while it was idle, as a restart does, and with it those that waited beside it.
-                await self._drop_idle()
+                await _hang_up(self._idle)
         connection = self.address.async_connection()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
@@ -165,12 +168,20 @@ class RedisStore(Store):
             self._idle.append(connection)
         return replies
 
-    async def _drop_idle(self) -> None:
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            with contextlib.suppress(Exception):
-                await connection.disconnect(nowait=True)
-
     def _down(self, error: BaseException) -> StoreDown:
         self._health.failed(error)
         return StoreDown(str(error))
+
+
+async def _while_the_loop_lasts(idle: list[Connection]) -> AsyncGenerator[None, None]:
+    """asyncio.run closes the async generators of its loop at the end, the last moment to hang up properly."""
+    try:
+        yield
+    finally:
+        await _hang_up(idle)
+
+
+async def _hang_up(idle: list[Connection]) -> None:
+    while idle:
+        with contextlib.suppress(Exception):
+            await idle.pop().disconnect(nowait=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -52,9 +54,9 @@ class SyncEntry(Generic[T]):
         self.wake()
 
     def wake(self) -> None:
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            waiter.release()
+        for waiter in self.waiters:
+            if waiter.locked():  # who was interrupted here begins again
+                waiter.release()
 
 
 class SyncEntries(Generic[E]):
@@ -87,15 +89,16 @@ class SyncEntries(Generic[E]):
     def lead(self, entry: E, call: Callable[[], Any]) -> Any:
         """Make the call. An exception goes to everyone; an interruption only to this thread."""
         try:
-            value = call()
-        except Exception as error:
-            self._land(entry, None, error)
-            raise
+            try:
+                value = call()
+            except Exception as error:
+                self._land(entry, None, error)
+                raise
+            self._land(entry, value, None)
+            return value
         except BaseException:
-            self.abandon(entry)
+            self.abandon(entry)  # an interruption, be it that of landing; who has landed and woken all does no more
             raise
-        self._land(entry, value, None)
-        return value
 
     def follow(self, entry: E) -> bool:
         """Wait for the outcome; False when its leader was interrupted and somebody else has to lead.
@@ -134,11 +137,9 @@ class SyncEntries(Generic[E]):
             self.abandon(entry)
 
     def abandon(self, entry: E) -> None:
-        """Its leader ends without an outcome: one of those who wait takes over."""
+        """Its leader ends; without an outcome one of those who wait takes over."""
         with self.lock:
-            if entry.landed:
-                return
-            entry.abandoned = True
+            entry.abandoned = not entry.landed
             self._remove(entry)
             entry.wake()
 
@@ -171,6 +172,7 @@ class SyncFlight:
 
     def __init__(self, *, load_timeout: float = 30.0) -> None:
         self._entries: SyncEntries[SyncEntry[Any]] = SyncEntries(load_timeout)
+        _alive.add(self)
 
     def do(self, key: Hashable, fn: Callable[[], T]) -> Flown[T]:
         """The value of the one call of `fn`, and whether this caller made it.
@@ -199,3 +201,19 @@ class SyncFlight:
         """Let the next caller of this key begin anew."""
         with self._entries.lock:
             self._entries.forget(key)
+
+    def begin_anew(self) -> None:
+        """After a fork: what is in the air is the parent's."""
+        self._entries.clear()
+
+
+_alive: weakref.WeakSet[SyncFlight] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for flight in list(_alive):
+        flight.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

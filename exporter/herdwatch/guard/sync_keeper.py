@@ -23,24 +23,27 @@ class SyncKeeper:
         """After a fork: no lease is ours, and the thread is the parent's."""
         self._held: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
-        self._work = threading.Event()
+        self._rest = threading.Lock()  # held, but for the moment that wakes the thread
+        self._rest.acquire()
+        self._resting = False
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def close(self) -> None:
         """End the thread; leases that are still held end by themselves."""
-        self._closed = True
-        self._work.set()
-
-    def hold(self, key: str, token: str) -> None:
-        """Extend this lease from now on."""
         with self._lock:
-            self._held[token] = key, time.monotonic() + self._settings.load_timeout
+            self._closed = True
+            self._wake()
+
+    def hold(self, key: str, token: str, until: float) -> None:
+        """Extend this lease from now on, until it is dropped or time.monotonic() says `until`."""
+        with self._lock:
+            self._held[token] = key, until
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="herdwatch-guard-leases", daemon=True)
-                self._thread.start()
-        if not self._work.is_set():
-            self._work.set()
+                thread = threading.Thread(target=self._run, name="herdwatch-guard-leases", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._wake()
 
     def drop(self, token: str) -> None:
         """Leave this lease to whoever ends the load."""
@@ -52,10 +55,16 @@ class SyncKeeper:
             time.sleep(pace)
             for token, (key, until) in list(self._held.items()):
                 self._extend(key, token, until - time.monotonic())
-            if not self._held:
-                self._work.clear()
-                if not self._held and not self._closed:
-                    self._work.wait()
+            with self._lock:
+                if self._held or self._closed:
+                    continue
+                self._resting = True
+            self._rest.acquire()
+
+    def _wake(self) -> None:
+        if self._resting:
+            self._resting = False
+            self._rest.release()
 
     def _extend(self, key: str, token: str, left: float) -> None:
         if left <= 0:

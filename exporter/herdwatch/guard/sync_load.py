@@ -225,9 +225,9 @@ class SyncLoadStage:
         """Call the loader in a slot of the limiter, the lease held meanwhile; the bytes to store and for how long."""
         # A refresh has its slot since before it began.
         limited = self._core.switches.limiter and load.trigger == "miss"
-        if token is not None:
-            self._keeper.hold(str(load.key), token)
         try:
+            if token is not None:
+                self._keeper.hold(str(load.key), token, load.until)
             if limited:
                 self._enter(load)
             try:
@@ -251,24 +251,28 @@ class SyncLoadStage:
             raise
 
     def _call(self, load: SyncLoad) -> tuple[bytes, float]:
-        with self.entries.lock:
-            count_one(load.counts, "led" if load.trigger == "miss" else "refreshed")
-            self._counts.inflight += 1
-        began, failed = time.monotonic(), 1
+        began, begun, failed = time.monotonic(), 0, 1
         try:
+            with self.entries.lock:
+                count_one(load.counts, "led" if load.trigger == "miss" else "refreshed")
+                self._counts.inflight += 1
+                begun = 1
             value = load.loader(str(load.key))
             packed = self._core.pack(value, ttl=load.ttl, seconds=time.monotonic() - began)
             failed = 0
             return packed
         finally:
             with self.entries.lock:
-                self._counts.inflight -= 1
-                load.counts.errors += failed
+                self._counts.inflight -= begun
+                load.counts.errors += begun * failed
                 load.counts.observe(time.monotonic() - began)
 
     def _fill(self, load: SyncLoad, token: str | None, raw: bytes, seconds: float) -> None:
         """Store what was loaded, if it still may be; whatever Redis says, the callers get their value."""
-        command = commands.ending(str(load.key), token, raw, seconds, fenced=load.fenced, forgotten=load.forgotten)
+        # After load_timeout the next caller has begun anew, and this value may be the older one.
+        late = 0 < load.until < time.monotonic()
+        forgotten = load.forgotten or late
+        command = commands.ending(str(load.key), token, raw, seconds, fenced=load.fenced, forgotten=forgotten)
         if command is None:
             return
         with contextlib.suppress(StoreDown):

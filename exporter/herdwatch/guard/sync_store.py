@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -18,6 +17,7 @@ from herdwatch.guard.address import Address
 from herdwatch.guard.background import Background, SyncWatch
 from herdwatch.guard.commands import Command
 from herdwatch.guard.health import Health
+from herdwatch.guard.slots import Slots
 from herdwatch.guard.store import StoreDown
 
 
@@ -63,7 +63,7 @@ class SyncRedisStore(SyncStore):
 
     def abandon(self) -> None:
         self._idle: deque[Any] = deque()  # redis.connection.Connection, most of which is untyped
-        self._gate = threading.Semaphore(self._size)
+        self._gate = Slots(self._size)
         self._background = Background(self.address)
         self._closed = False
 
@@ -101,14 +101,14 @@ class SyncRedisStore(SyncStore):
     def _talk(self, lines: Sequence[Command], within: float) -> list[Any]:
         """Send commands in one write and read their replies; an error reply is a value here."""
         until = time.monotonic() + within
-        if not self._gate.acquire(timeout=within):
+        if not self._gate.take(within):
             raise self._down(TimeoutError("no connection is free"))
         try:
             replies = self._exchange(lines, until)
         except (RedisError, OSError) as error:
             raise self._down(error) from None
         finally:
-            self._gate.release()
+            self._gate.give()
         if not self._health.up:
             self._health.answered()
         return replies
