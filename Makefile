@@ -38,8 +38,8 @@ check: tools ## lint, types, import contracts, rendered files in step
 render: $(STAMP) ## render alerts/, dashboards/ and runbooks/ from their templates
 	@$(BIN)/herdwatch render
 
-bench: tools ## measure the exporter against a bare INFO round trip
-	@$(BIN)/herdwatch bench
+bench: tools ## measure the exporter, and the guard beside its peers (ARGS="guard" for one)
+	@$(BIN)/herdwatch bench $(ARGS)
 
 clean: ## remove the virtual environment and the fetched tools
 	rm -rf $(VENV) .tools

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,13 @@ INTERRUPTED = 130
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="herdwatch.yaml; by default the one in this folder")
 ]
+
+
+class Subject(StrEnum):
+    """What the benchmark measures."""
+
+    EXPORTER = "exporter"
+    GUARD = "guard"
 
 
 # A ClickException: click's own, or that of the copy of click which newer typers carry and do not export.
@@ -151,13 +159,21 @@ def demo(
 
 @app.command()
 def bench(
-    keys: Annotated[int, typer.Option(min=1, help="Keys in the Redis that is scraped.")] = 1_000_000,
-    scrapes: Annotated[int, typer.Option(min=10, help="Scrapes per measurement.")] = 1000,
+    subject: Annotated[
+        Subject | None, typer.Argument(help="What is measured; both if it is left out.", show_default=False)
+    ] = None,
+    keys: Annotated[int, typer.Option(min=1, help="Exporter: keys in the Redis that is scraped.")] = 1_000_000,
+    scrapes: Annotated[int, typer.Option(min=10, help="Exporter: scrapes per measurement.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="Guard: rounds, in each of which every candidate runs.")] = 15,
 ) -> None:
-    """Measure a scrape against a bare INFO round trip, and against redis_exporter where it is found."""
-    from herdwatch.drill import bench as measuring
+    """Measure a scrape beside a bare INFO, and the guard beside a bare GET and its peers."""
+    from herdwatch.drill.bench import exporter as scraping
+    from herdwatch.drill.bench import guard as guarding
 
-    measuring.run(keys=keys, scrapes=scrapes)
+    if subject is not Subject.GUARD:
+        scraping.run(keys=keys, scrapes=scrapes)
+    if subject is not Subject.EXPORTER:
+        guarding.run(rounds=rounds)
 
 
 def _load(path: Path | None) -> Config:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from herdwatch.drill import demo
+from herdwatch.drill.bench.figures import p99, verdict
 from herdwatch.drill.timeline import Timeline
 from herdwatch.errors import ToolError
 from herdwatch.stack import ExporterServer, RedisServer, Supervisor, WebhookReceiver, free_port
@@ -143,17 +144,13 @@ def _table(candidates: list[Candidate], keys: int) -> Table:
         table.add_row(
             one.name,
             _versus(statistics.median(one.wall), statistics.median(base.wall)),
-            f"{_p99(one.wall) * 1e3:.2f}",
+            f"{p99(one.wall) * 1e3:.2f}",
             f"{statistics.median(one.own_cpu) * 1e3:.2f}" if one.pid else "",
             _versus(statistics.median(one.redis_cpu), statistics.median(base.redis_cpu)),
             str(len(one.answer)),
             str(one.series or ""),
         )
     return table
-
-
-def _p99(values: list[float]) -> float:
-    return statistics.quantiles(values, n=100)[98]
 
 
 def _versus(seconds: float, base: float) -> str:
@@ -167,11 +164,7 @@ def _verdicts(ours: Candidate) -> str:
         ("exporter CPU at most 1 ms a scrape", statistics.median(ours.own_cpu), 1e-3),
         ("Redis CPU at most 0.1 ms a scrape", statistics.median(ours.redis_cpu), 1e-4),
     )
-    return "\n".join(_verdict(text, value / limit) for text, value, limit in aims)
-
-
-def _verdict(text: str, share: float) -> str:
-    return f"aim: {text}: {'met' if share <= 1 else 'MISSED'}, {share:.2f} of it"
+    return "\n".join(verdict(text, value / limit) for text, value, limit in aims)
 
 
 def _time_to_page(console: Console) -> None:
@@ -179,4 +172,4 @@ def _time_to_page(console: Console) -> None:
     with Supervisor() as supervisor, WebhookReceiver() as webhook:
         timeline = Timeline(console)
         outcome = demo.replay(demo.start(supervisor, webhook, timeline), timeline)
-    console.print(_verdict("kill to page at most 20 s", outcome.paged / 20), markup=False)
+    console.print(verdict("kill to page at most 20 s", outcome.paged / 20), markup=False)
