@@ -48,13 +48,13 @@ def say(answer: Any) -> None:
     sys.stdout.flush()
 
 
-def fork(worker: Worker, runner: asyncio.Runner, key: str) -> None:
-    """The same question in a child, and meanwhile and afterwards in this process."""
+async def fork(worker: Worker, key: str) -> None:
+    """The same question in a child, and meanwhile and afterwards in this process; its loop is running at the fork."""
     child = os.fork()
     if child == 0:
         say(asyncio.run(asyncio.wait_for(worker.ask(key), 10)))
         os._exit(0)
-    answer = runner.run(worker.ask(key))
+    answer = await worker.ask(key)
     _, status = os.waitpid(child, 0)
     say(answer | {"status": status})
 
@@ -66,7 +66,7 @@ def main() -> None:
         for line in sys.stdin:
             word, key = line.split()
             if word == "fork":
-                fork(worker, runner, key)
+                runner.run(fork(worker, key))
             else:
                 say(runner.run(worker.ask(key)))
         runner.run(worker.guard.aclose())

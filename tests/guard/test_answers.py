@@ -103,10 +103,14 @@ def _leave_nothing_behind(shared: RedisServer) -> Iterator[None]:
         client.flushall()
 
 
+def one_connection(server: RedisServer) -> RedisStore:
+    client = redis.asyncio.Redis.from_url(server.url)
+    return RedisStore(address.of(client, wanted=redis.asyncio.Redis, guard="Guard"), connections=1)
+
+
 def test_a_pool_that_is_exhausted_is_redis_down_for_that_call(shared: RedisServer) -> None:
     async def work() -> None:
-        where = address.of(redis.asyncio.Redis.from_url(shared.url), wanted=redis.asyncio.Redis, guard="Guard")
-        store = RedisStore(where, connections=1)
+        store = one_connection(shared)
         async with Guard(store, cache="users", service="profiles", registry=None, timeout=0.2) as guard:
             slow = asyncio.create_task(store.run(("BLPOP", "nothing", 1), 5))
             await asyncio.sleep(0.05)
@@ -114,10 +118,27 @@ def test_a_pool_that_is_exhausted_is_redis_down_for_that_call(shared: RedisServe
             source = Source()
             assert await guard.get(KEY, load=source, ttl=60) == ROW
             assert time.monotonic() - began < 0.6
-            assert await guard.delete(KEY) is False
             await slow
             assert await guard.get(KEY, load=source, ttl=60) == {"key": KEY, "call": 2}
             assert await guard.get(KEY, load=source, ttl=60) == {"key": KEY, "call": 2}
+
+    run(work())
+
+
+def test_a_delete_that_redis_never_saw_still_keeps_a_load_begun_before_from_filling(shared: RedisServer) -> None:
+    async def work() -> None:
+        source = Source(held=True)
+        store = one_connection(shared)
+        async with Guard(store, cache="users", service="profiles", registry=None, timeout=0.2) as guard:
+            callers = await begin(1, lambda: guard.get(KEY, load=source, ttl=60), until=source.asked)
+            slow = asyncio.create_task(store.run(("BLPOP", "nothing", 0.5), 5))
+            await asyncio.sleep(0.05)
+            assert await guard.delete(KEY) is False
+            await slow
+            source.gate.set()
+            assert await outcomes(callers) == [ROW]
+            with shared.client() as client:
+                assert client.exists(KEY, LEASE) == 0
 
     run(work())
 
@@ -368,6 +389,7 @@ def test_a_refresh_is_one_load_in_the_background_and_hits_go_on(shared: RedisSer
             assert await guard.get(KEY, load=source, ttl=60) == {"key": KEY, "call": 2}
             sums = counted(guard)
             assert (sums["cache_lookups hit"], sums["executions refresh"], sums["requests"]) == (11, 1, 1)
+            assert (sums["cache_refreshes ok"], sums["cache_refreshes skipped"]) == (1, 0)
 
     run(work())
 
@@ -436,7 +458,7 @@ def test_many_keys_are_one_mget_and_each_that_missed_is_loaded_once(shared: Redi
                 assert client.info("commandstats")["cmdstat_mget"]["calls"] == 2
             assert list(first) == ["user:3", "user:2", "user:1"]
             assert first == second == {"user:3": "there", "user:2": (await single[0]), "user:1": first["user:1"]}
-            assert source.calls == 2
+            assert source.calls == counted(guard)["cache_lookups hit"] == 2
             assert await guard.get_many([], load=source, ttl=60) == {}
 
     run(work())
@@ -455,29 +477,5 @@ def test_one_of_many_loads_that_fails_is_raised_after_the_others_are_stored(shar
                 await guard.get_many([KEY, "user:2", "user:3"], load=load, ttl=60)
             with shared.client() as client:
                 assert client.exists(KEY, "user:2", "user:3") == 2
-
-    run(work())
-
-
-def test_a_decorated_method_is_called_once_for_the_key_of_its_arguments(shared: RedisServer) -> None:
-    client = redis.asyncio.Redis.from_url(shared.url)
-    guard = Guard(client, cache="users", service="profiles", registry=None)
-
-    class Users:
-        calls = 0
-
-        @guard.cached(key=lambda _, number, *, small=False: f"user:{number}:{small}", ttl=60)
-        async def find(self, number: int, *, small: bool = False) -> dict[str, Any]:
-            """Find one."""
-            self.calls += 1
-            await asyncio.sleep(0.02)
-            return {"number": number, "small": small}
-
-    async def work() -> None:
-        users = Users()
-        async with guard:
-            assert await asyncio.gather(*(users.find(42) for _ in range(3))) == [{"number": 42, "small": False}] * 3
-            assert await users.find(42, small=True) == {"number": 42, "small": True}
-        assert (users.calls, Users.find.__name__, Users.find.__doc__) == (2, "find", "Find one.")
 
     run(work())

@@ -125,6 +125,7 @@ def test_four_processes_with_250_callers_each_on_one_cold_key_are_one_load(start
         [(answer, callers)] = answers(*said).items()
         assert (json.loads(answer)["load"], callers) == (number, 1000)
         assert loads(shared) == number
+        wait_until(lambda channel=f"herdwatch:lease:{{user:{number}}}": listeners(shared, channel) == 0)
     sums = sum((Counter(one["counts"]) for one in said), Counter())
     assert sums["singleflight_executions_total miss"] == 5
     assert sums["singleflight_coalesced_total fleet"] == 15
@@ -168,6 +169,13 @@ def test_a_load_that_fails_elsewhere_is_told_by_its_type_and_not_by_its_text(sta
     assert json.loads(*answers(other.told(f"ask {KEY}").said()))["load"] == 2
 
 
+async def write(url: str) -> None:
+    client = redis.asyncio.Redis.from_url(url)
+    async with Guard(client, cache="users", service="profiles", registry=None) as guard:
+        assert await guard.set("user:0", "value", ttl=60)
+        assert await guard.delete("user:0")
+
+
 COMMANDS = "+get +mget +set +del +eval +pexpire"
 
 
@@ -183,6 +191,7 @@ def test_where_the_acl_denies_pubsub_waiters_poll(
         user = f"ACL SETUSER app on >word ~user:* ~herdwatch:* -@all {COMMANDS} {rules}"
         assert client.execute_command(*user.split()) == b"OK"
     url = own.url.replace("://", "://app:word@")
+    asyncio.run(write(url))
     processes = [start(url, seconds=0.6) for _ in range(3)]
     ready(*processes)
     for one in processes:
@@ -259,7 +268,7 @@ def test_after_a_fork_parent_and_child_serve_with_connections_and_counts_of_thei
     ready(leader, forking)
     leader.told(f"ask {KEY}")
     wait_until(lambda: loads(shared) == 1)
-    forking.told(f"ask {KEY}")  # waits for the leader: its pub/sub connection is there when it forks
+    forking.told(f"ask {KEY}")  # waits for the leader: its pub/sub connection is there when it forks, in its loop
     first = forking.said()
     leader.said()
     assert first["counts"]["singleflight_requests_total"] == 3

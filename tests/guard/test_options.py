@@ -1,4 +1,4 @@
-"""What a Guard refuses when it is made or called, its groups, and what the registry shows of it."""
+"""What a Guard takes and refuses, its groups, what the registry shows of it; and who leads in a Flight."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import redis.asyncio
 from prometheus_client import CollectorRegistry, generate_latest
 from redis.asyncio.sentinel import Sentinel
 
-from herdwatch.guard import Guard
+from herdwatch.guard import Flight, Guard
+from herdwatch.guard.store import StoreDown
 from herdwatch.guard.testing import MemoryStore
 
 KEY = "user:1"
@@ -109,6 +110,47 @@ def test_a_ttl_that_cannot_be_is_refused_and_nothing_is_loaded(ttl: Any) -> None
     run(work())
 
 
+def test_a_decorated_method_is_called_once_for_the_key_of_its_arguments() -> None:
+    guard = Guard(MemoryStore(), cache="users", service="profiles", registry=None)
+
+    class Users:
+        calls = 0
+
+        @guard.cached(key=lambda _, number, *, small=False: f"user:{number}:{small}", ttl=60)
+        async def find(self, number: int, *, small: bool = False) -> dict[str, Any]:
+            """Find one."""
+            self.calls += 1
+            await asyncio.sleep(0.02)
+            return {"number": number, "small": small}
+
+    async def work() -> None:
+        users = Users()
+        async with guard:
+            assert await asyncio.gather(*(users.find(42) for _ in range(3))) == [{"number": 42, "small": False}] * 3
+            assert await users.find(42, small=True) == {"number": 42, "small": True}
+        assert (users.calls, Users.find.__name__, Users.find.__doc__) == (2, "find", "Find one.")
+
+    run(work())
+
+
+def test_a_load_is_counted_in_the_group_of_the_caller_who_began_it() -> None:
+    class Slow(MemoryStore):
+        async def get(self, key: str, within: float) -> bytes | None:
+            await asyncio.sleep(0.05)
+            return await super().get(key, within)
+
+    async def work() -> None:
+        source = Source()
+        async with Guard(Slow(), cache="users", service="profiles", registry=None) as guard:
+            groups = ("leader", "follower", "follower")
+            await asyncio.gather(*(guard.get(KEY, load=source, ttl=60, group=group) for group in groups))
+            counts = guard.core.counts
+            assert [(one.led, one.shared) for one in (counts["leader"], counts["follower"])] == [(1, 0), (0, 2)]
+        assert source.calls == 1
+
+    run(work())
+
+
 def test_groups_beyond_64_are_counted_as_other() -> None:
     async def work() -> None:
         async with Guard(MemoryStore(), cache="users", service="profiles", registry=None) as guard:
@@ -146,3 +188,52 @@ def test_the_registry_shows_the_sum_of_guards_of_one_name_also_of_those_that_are
     assert value("cache_load_duration_seconds_count", **place) == 2
     assert value("cache_load_duration_seconds_bucket", **place, le="+Inf") == 2
     assert b"singleflight_shed_total" in generate_latest(registry)
+
+
+def test_the_timeout_is_what_one_caller_waits_on_redis_in_all_its_round_trips_together() -> None:
+    waited: list[float] = []
+
+    class Slow(MemoryStore):
+        """Redis takes 0.15 s for everything."""
+
+        async def run(self, command: Any, within: float) -> Any:
+            await self.wait(within)
+            return await super().run(command, within)
+
+        async def get(self, key: str, within: float) -> bytes | None:
+            await self.wait(within)
+            return await super().get(key, within)
+
+        async def acquire(self, key: str, token: str, seconds: float, within: float) -> tuple[bool, bytes | None]:
+            await self.wait(within)
+            return await super().acquire(key, token, seconds, within)
+
+        async def wait(self, within: float) -> None:
+            waited.append(min(within, 0.15))
+            await asyncio.sleep(waited[-1])
+            if within < 0.15:
+                raise StoreDown
+
+    async def work() -> None:
+        async with Guard(Slow(), cache="users", service="profiles", registry=None, timeout=0.35) as guard:
+            assert await guard.get(KEY, load=Source(), ttl=60) == KEY
+        assert 0.15 < sum(waited) <= 0.36
+
+    run(work())
+
+
+def test_one_caller_of_a_flight_leads_and_what_is_forgotten_is_begun_anew() -> None:
+    async def work() -> None:
+        flight, first, second = Flight(), Source(held=True), Source(held=True)
+        tasks = await begin(5, lambda: flight.do(KEY, lambda: first(KEY)), first.asked)
+        flight.forget(KEY)
+        tasks += await begin(5, lambda: flight.do(KEY, lambda: second(KEY)), second.asked)
+        first.gate.set()
+        await asyncio.gather(*tasks[:5])
+        second.gate.set()
+        found = await asyncio.gather(*tasks)
+        assert [(value, led) for value, led in found] == [(KEY, True), *[(KEY, False)] * 4] * 2
+        assert first.calls == second.calls == 1
+        await flight.aclose()
+
+    run(work())

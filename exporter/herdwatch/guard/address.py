@@ -6,7 +6,7 @@ import encodings.idna  # noqa: F401  else a thread imports it when it connects, 
 import functools
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -19,6 +19,9 @@ from redis.retry import Retry
 
 _OURS = {"protocol": 2, "driver_info": None, "socket_timeout": None, "socket_connect_timeout": None}
 """What a user with few permissions may be refused, and waits that our own deadlines bound."""
+
+_DEFAULTS = {"host": "localhost", "port": 6379, "path": None, "db": 0, "username": None}
+"""What tells two apart, and what a URL may leave out."""
 
 _LEFT_BEHIND = {
     "cache",
@@ -39,7 +42,7 @@ class Address:
 
     kind: str
     identity: tuple[Any, ...]
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(repr=False)  # a password may be among them
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Address) and (self.kind, self.identity) == (other.kind, other.identity)
@@ -70,7 +73,7 @@ def of(client: object, *, wanted: type, guard: str) -> Address:
     if kind is None:
         raise TypeError(f"{guard} cannot connect as {pool.connection_class.__name__} does; it needs one server")
     arguments = {key: value for key, value in pool.connection_kwargs.items() if key not in _LEFT_BEHIND}
-    identity = tuple(arguments.get(key) for key in ("host", "port", "path", "db", "username"))
+    identity = tuple(arguments.get(key, default) for key, default in _DEFAULTS.items())
     return Address(kind, identity, arguments)
 
 

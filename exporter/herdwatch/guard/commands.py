@@ -45,8 +45,13 @@ return removed"""
 
 
 def lease_of(key: str) -> str:
-    """The lease's key and channel; the key's own hash tag, if it has one, keeps both in one slot."""
-    return LEASES + (key if "{" in key else "{" + key + "}")
+    """The lease's key and channel: of that key alone, and in its slot, by its own hash tag or as one.
+
+    A key without a tag but with a closing brace cannot be made one; its slot is another's, which only a cluster minds.
+    """
+    opened = key.find("{")
+    tagged = opened >= 0 and key.find("}", opened) > opened + 1
+    return LEASES + (":" + key if tagged else "{" + key + "}")
 
 
 def acquire(key: str, token: str, seconds: float) -> tuple[Command, Command]:

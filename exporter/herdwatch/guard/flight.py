@@ -88,7 +88,7 @@ class Entries(Generic[E]):
     def __init__(self, load_timeout: float) -> None:
         self._load_timeout = load_timeout
         self._by_key: dict[Hashable, E] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], E] = {}
 
     def find(self, key: Hashable) -> E | None:
         """The call that is in the air for this key."""
@@ -102,7 +102,8 @@ class Entries(Generic[E]):
 
     def waiting(self) -> int:
         """How many callers wait now."""
-        return sum(not future.done() for entry in list(self._by_key.values()) for future in list(entry.waiters))
+        # Not those of _by_key: who waits for what a write has made forgotten waits as well.
+        return sum(not future.done() for entry in list(self._tasks.values()) for future in list(entry.waiters))
 
     def start(self, entry: E, call: Callable[[], Awaitable[Any]]) -> E:
         """Begin a call in a task of its own; a call for the same key that is in the air goes on for its own waiters."""
@@ -111,7 +112,7 @@ class Entries(Generic[E]):
         entry.timer = loop.call_later(self._load_timeout, self._expire, entry)
         # Not create_task: under an eager task factory the call could land before its first caller waits for it.
         entry.task = task = asyncio.Task(self._fly(entry, call), loop=loop)
-        self._tasks.add(task)
+        self._tasks[task] = entry
         task.add_done_callback(lambda ended: self._ended(entry, ended))
         return entry
 
@@ -144,7 +145,7 @@ class Entries(Generic[E]):
             self._land(entry, value, None)
 
     def _ended(self, entry: E, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()  # seen: whoever waited has it as the cause of LoadCancelled
         if not entry.landed:  # cancelled before its first step

@@ -185,6 +185,8 @@ class Guard:
             if value is not MISS:
                 outcome = raw
                 return value, None
+            if self._probes.get(key) is not followers:
+                raw = None  # read before a write: who joins from now on shall not be given the old value
             outcome = begun = self._begin(key, raw, load, ttl, counts, left)
             return MISS, begun
         finally:
@@ -198,11 +200,13 @@ class Guard:
         ttl: float,
         counts: GroupCounts,
     ) -> Look:
-        """What a follower makes of another caller's GET; neither value nor load when that caller was cancelled."""
+        """What a follower makes of another caller's GET; neither value nor load when it has to look again.
+
+        That caller was cancelled, or the value ended before this one took it.
+        """
         if not isinstance(outcome, bytes):
             return MISS, outcome
-        value = self._take(key, outcome, load, ttl, counts)
-        return value, self._begin(key, outcome, load, ttl, counts, self._timeout) if value is MISS else None
+        return self._take(key, outcome, load, ttl, counts), None
 
     async def _find_many(
         self, keys: list[str], load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts

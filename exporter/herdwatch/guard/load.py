@@ -74,7 +74,8 @@ class Load(Entry[bytes]):
         self.late = rest
         waiting = [counts for future, counts in self.waiters.items() if not future.done()]
         if self.trigger == "miss" and waiting:
-            count_one(waiting.pop(0), first)
+            # Followers of the probe wait here before the one who began: the class is still that of its group.
+            count_one(waiting.pop(waiting.index(self.counts) if self.counts in waiting else 0), first)
         for counts in waiting:
             count_one(counts, rest)
 
@@ -302,7 +303,9 @@ class LoadStage:
 
     async def _fill(self, load: Load, token: str | None, raw: bytes, seconds: float) -> None:
         """Store what was loaded, if it still may be; whatever Redis says, the callers get their value."""
-        command = commands.ending(str(load.key), token, raw, seconds, fenced=load.fenced, forgotten=load.forgotten)
+        # A load whose time ran out is in the air no more, so that a write does not find it to make it forgotten.
+        forgotten = load.forgotten or load.landed
+        command = commands.ending(str(load.key), token, raw, seconds, fenced=load.fenced, forgotten=forgotten)
         if command is None:
             return
         with contextlib.suppress(StoreDown):

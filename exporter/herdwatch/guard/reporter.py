@@ -57,9 +57,10 @@ class Reporter:
         for guard in guards:
             if guard.address is None:
                 raise ValueError(f"the guard of cache {guard.core.cache} has no Redis to report to")
-            if report:
-                exposition.withdraw(guard.core)
             self._cores.setdefault((guard.address, guard.core.service), []).append(guard.core)
+        if report:
+            for guard in guards:
+                exposition.withdraw(guard.core)
         self._begin()
         _alive.add(self)
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 Loader = Callable[[str], Any]
 Look = tuple[Any, SyncLoad | None, bool]
-"""A value or MISS, the load to share, and whether this thread leads it."""
+"""A value or MISS, the load to share, and whether this thread leads it; neither value nor load: look again."""
 
 
 class Probe:
@@ -186,10 +186,7 @@ class SyncGuard:
             return MISS, *self._begin(key, None, load, ttl, counts, 0.0)
         if not isinstance(probe.outcome, bytes):
             return MISS, probe.outcome, False
-        value = self._take(key, probe.outcome, load, ttl, counts)
-        if value is MISS:
-            return MISS, *self._begin(key, probe.outcome, load, ttl, counts, self._timeout)
-        return value, None, False
+        return self._take(key, probe.outcome, load, ttl, counts), None, False
 
     def _probe(self, probe: Probe, key: str, load: Loader, ttl: float, counts: GroupCounts) -> Look:
         """GET for everyone who asks meanwhile."""
@@ -205,7 +202,7 @@ class SyncGuard:
             if value is not MISS:
                 outcome = raw
                 return value, None, False
-            outcome, led = self._begin(key, raw, load, ttl, counts, left)
+            outcome, led = self._begin(key, raw, load, ttl, counts, left, probe)
             return MISS, outcome, led
         finally:
             self._part(key, probe, outcome)
@@ -235,7 +232,14 @@ class SyncGuard:
         return value
 
     def _begin(
-        self, key: str, raw: bytes | None, load: Loader, ttl: float, counts: GroupCounts, patience: float
+        self,
+        key: str,
+        raw: bytes | None,
+        load: Loader,
+        ttl: float,
+        counts: GroupCounts,
+        patience: float,
+        probe: Probe | None = None,
     ) -> tuple[SyncLoad, bool]:
         """The load that this miss shares, one in the air or a new one; and whether this thread is to lead it."""
         check_ttl(ttl)
@@ -248,6 +252,8 @@ class SyncGuard:
             found = self._loads.find(key)
             if found is not None:
                 return found, False
+            if self._probes.get(key) is not probe:
+                begun.old = begun.seen = None  # read before a write: who follows from now on shall not be given it
             return self._loads.add(begun), True
 
     def _share(self, load: SyncLoad, led: bool, counts: GroupCounts) -> bytes | None:

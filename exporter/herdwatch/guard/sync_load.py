@@ -55,6 +55,7 @@ class SyncLoadStage:
         self._core, self._store, self._settings = core, store, core.settings
         self._counts = core.counts
         self.entries: SyncEntries[SyncLoad] = SyncEntries(self._settings.load_timeout)
+        self._lone: set[SyncLoad] = set()
         self._keeper = SyncKeeper(store, self._settings)
         self._limiter = SyncLimiter(self._settings)
 
@@ -88,8 +89,14 @@ class SyncLoadStage:
     def alone(self, load: SyncLoad) -> bytes:
         """Load for one caller who shares with nobody: singleflight is switched off."""
         load.fenced = False
-        raw, seconds = self._execute(load, None)
-        self._fill(load, None, raw, seconds)
+        with self.entries.lock:
+            self._lone.add(load)
+        try:
+            raw, seconds = self._execute(load, None)
+            self._fill(load, None, raw, seconds)
+        finally:
+            with self.entries.lock:
+                self._lone.discard(load)
         return raw
 
     def forget(self, key: str) -> None:
@@ -98,6 +105,8 @@ class SyncLoadStage:
             load = self.entries.forget(key)
             if load is not None:
                 load.forgotten = True
+            for lone in self._lone:
+                lone.forgotten |= lone.key == key
 
     def close(self) -> None:
         """End the thread that holds the leases."""
@@ -106,6 +115,7 @@ class SyncLoadStage:
     def abandon(self) -> None:
         """After a fork: no load is ours."""
         self.entries.clear()
+        self._lone.clear()
         self._keeper.abandon()
         self._limiter = SyncLimiter(self._settings)
 
@@ -140,6 +150,7 @@ class SyncLoadStage:
             token = outcome
         try:
             raw, seconds = self._execute(load, token)
+            self._fill(load, token, raw, seconds)
         except BaseException as error:
             if token is not None:
                 message = commands.failure_of(error) if isinstance(error, Exception) else commands.GONE
@@ -149,7 +160,6 @@ class SyncLoadStage:
                 with contextlib.suppress(StoreDown):
                     self._patiently(load, lambda within: self._store.run(command, within))
             raise
-        self._fill(load, token, raw, seconds)
         return raw
 
     def _first(self, load: SyncLoad, name: str) -> None:
