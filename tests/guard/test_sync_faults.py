@@ -128,12 +128,14 @@ def stored(server: RedisServer, key: str) -> bytes | None:
 def test_an_interruption_in_the_loader_is_its_threads_alone_and_a_follower_takes_over(
     make: Make, shared: RedisServer, kind: type[BaseException]
 ) -> None:
-    guard, first, second = make(), Loader(kind(), is_open=False), Loader("value")
+    guard, first, second = make(), Loader(kind(), is_open=False), Loader("value", is_open=False)
     leader = Caller(lambda: guard.get("k", load=first, ttl=60))
     assert first.entered.wait(DEADLINE)
     followers = [Caller(lambda: guard.get("k", load=second, ttl=60)) for _ in range(5)]
     until(lambda: guard.core.waiting() == 5)
     first.open.set()
+    until(lambda: guard.core.waiting() == 4)  # behind the one that took over
+    second.open.set()
     assert leader.outcome() is first.value
     assert [caller.outcome() for caller in followers] == ["value"] * 5
     assert (first.calls, second.calls) == (1, 1)
