@@ -73,10 +73,11 @@ def anew(url: str, by_multiprocessing: bool) -> dict[str, Any]:
 
         if by_multiprocessing:
             context = multiprocessing.get_context("fork")
-            answers = context.SimpleQueue()
-            process = context.Process(target=lambda: answers.put(child()))
+            found_by, answers = context.Pipe(duplex=False)  # no queue: its semaphore wants a /dev/shm
+            process = context.Process(target=lambda: answers.send(child()))
             process.start()
-            found = answers.get()
+            assert found_by.poll(DEADLINE)
+            found = found_by.recv()
             process.join(DEADLINE)
             assert process.exitcode == 0
         else:

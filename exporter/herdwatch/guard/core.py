@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from herdwatch.guard import exposition, values
+from herdwatch.guard import exposition
 from herdwatch.guard.counts import Counts, GroupCounts
 from herdwatch.guard.settings import Settings
 from herdwatch.guard.switches import Switches
+from herdwatch.guard.values import HEADER_BYTES, pack, unpack
 
 MISS: Final = object()
 _MISSED = (MISS, "", False)
@@ -33,7 +34,7 @@ class Core:
         self.counts = Counts(cache, service)
         self.switches = Switches()
         self._clock = settings.clock
-        self._loads = settings.serializer.loads
+        self._loads, self._policy = settings.serializer.loads, settings.refresh
         self._cooling: dict[str, float] = {}
         self._name_tokens()
         self.began = time.monotonic()
@@ -62,15 +63,14 @@ class Core:
         Foreign and undecodable bytes are a miss, and so is what is older than ttl + stale, or than ttl when nothing
         refreshes it.
         """
-        header = None if raw is None else values.unpack(raw)
-        if raw is None or header is None:
+        if raw is None or (header := unpack(raw)) is None:
             return _MISSED
         negative, _, load_seconds, expires_at = header
         try:
-            value = None if negative else self._loads(raw[values.HEADER_BYTES :])
+            value = None if negative else self._loads(raw[HEADER_BYTES:])
         except Exception:
             return _MISSED
-        policy = self.settings.refresh if self.switches.refresh else None
+        policy = self._policy if self.switches.refresh else None
         now = self._clock()
         if now >= expires_at:
             late = policy is not None and now < expires_at + self.settings.stale
@@ -80,7 +80,7 @@ class Core:
 
     def usable(self, raw: bytes | None, seen: float | None) -> bool:
         """Whether a value that another process stored answers this load: decodable, and another than the one seen."""
-        header = None if raw is None else values.unpack(raw)
+        header = None if raw is None else unpack(raw)
         if raw is None or header is None:
             return False
         newer = header[3] > self._clock() if seen is None else header[1] != seen
@@ -95,16 +95,16 @@ class Core:
         lives = self.settings.negative_ttl if value is None else ttl
         lives *= random.uniform(1 - self.settings.ttl_jitter, 1)  # noqa: S311  no secret
         now = self._clock()
-        raw = values.pack(payload, loaded_at=now, load_seconds=seconds, expires_at=now + lives)
+        raw = pack(payload, loaded_at=now, load_seconds=seconds, expires_at=now + lives)
         return raw, lives + self.settings.stale if lives > 0 else 0.0
 
     def decode(self, raw: bytes) -> Any:
         """Everyone's own copy of a value that was just loaded."""
-        return None if raw[3] else self._loads(raw[values.HEADER_BYTES :])
+        return None if raw[3] else self._loads(raw[HEADER_BYTES:])
 
     def within_stale(self, raw: bytes | None) -> bool:
         """Whether an old value may still be given."""
-        header = None if raw is None else values.unpack(raw)
+        header = None if raw is None else unpack(raw)
         return header is not None and self._clock() < header[3] + self.settings.stale
 
     def cooling(self, key: str) -> bool:

@@ -87,28 +87,28 @@ class Entries(Generic[E]):
 
     def __init__(self, load_timeout: float) -> None:
         self._load_timeout = load_timeout
-        self._by_key: dict[Hashable, E] = {}
+        self.by_key: dict[Hashable, E] = {}
         self._tasks: dict[asyncio.Task[None], E] = {}
 
     def find(self, key: Hashable) -> E | None:
         """The call that is in the air for this key."""
-        entry = self._by_key.get(key)
+        entry = self.by_key.get(key)
         if entry is None or entry.loop is asyncio.get_running_loop():
             return entry
         if entry.loop.is_running():
             raise RuntimeError("a flight belongs to one event loop, and this one is at work in another")
-        del self._by_key[key]  # its loop ended with the call in the air
+        del self.by_key[key]  # its loop ended with the call in the air
         return None
 
     def waiting(self) -> int:
         """How many callers wait now."""
-        # Not those of _by_key: who waits for what a write has made forgotten waits as well.
+        # Not those of by_key: who waits for what a write has made forgotten waits as well.
         return sum(not future.done() for entry in list(self._tasks.values()) for future in list(entry.waiters))
 
     def start(self, entry: E, call: Callable[[], Awaitable[Any]]) -> E:
         """Begin a call in a task of its own; a call for the same key that is in the air goes on for its own waiters."""
         loop = entry.loop = asyncio.get_running_loop()
-        self._by_key[entry.key] = entry
+        self.by_key[entry.key] = entry
         entry.timer = loop.call_later(self._load_timeout, self._expire, entry)
         # Not create_task: under an eager task factory the call could land before its first caller waits for it.
         entry.task = task = asyncio.Task(self._fly(entry, call), loop=loop)
@@ -118,7 +118,7 @@ class Entries(Generic[E]):
 
     def forget(self, key: Hashable) -> E | None:
         """The next caller begins anew; who waits already is served as before."""
-        return self._by_key.pop(key, None)
+        return self.by_key.pop(key, None)
 
     async def aclose(self) -> None:
         """Cancel every call; who still waits gets LoadCancelled."""
@@ -130,7 +130,7 @@ class Entries(Generic[E]):
 
     def abandon(self) -> None:
         """Forget every call without a word to its waiters: after a fork they live in the parent."""
-        self._by_key.clear()
+        self.by_key.clear()
         self._tasks.clear()
 
     async def _fly(self, entry: E, call: Callable[[], Awaitable[Any]]) -> None:
@@ -162,8 +162,8 @@ class Entries(Generic[E]):
     def _land(self, entry: E, value: Any, error: BaseException | None) -> None:
         if entry.landed:
             return
-        if self._by_key.get(entry.key) is entry:
-            del self._by_key[entry.key]
+        if self.by_key.get(entry.key) is entry:
+            del self.by_key[entry.key]
         entry.land(value, error)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from types import TracebackType
@@ -52,7 +53,7 @@ class Guard:
         self._store = redis if isinstance(redis, Store) else _store(redis, settings)
         self.core = Core(settings, cache=cache, service=service, registry=registry)
         self.core.forked.append(self._abandon)
-        self._counts, self._switches = self.core.counts, self.core.switches
+        self._counts, self._switches, self._judge = self.core.counts, self.core.switches, self.core.judge
         self._timeout = settings.timeout
         self._get = self._store.get
         self._stage = LoadStage(self.core, self._store)
@@ -75,20 +76,53 @@ class Guard:
         Raises what the loader raised, LoadTimeout, Shed, RemoteLoadError, or LoadCancelled when the guard was closed.
         """
         counts = self._counts[group]
-        if self._loop is not asyncio.get_running_loop():
+        if self._loop is None:
             self._bind()
         if not self._switches.singleflight:
             return await self._alone(key, load, ttl, counts)  # type: ignore[no-any-return]
+        value: Any = MISS
+        outcome: bytes | Load | None
+        loads, probes = self._loads, self._probes
         while True:
-            flying = self._loads.find(key)
+            flying = loads.find(key) if key in loads.by_key else None
             if flying is None or flying.trigger != "miss":
-                followers = self._probes.get(key)
-                if followers is None:
-                    value, flying = await self._probe(key, load, ttl, counts)
+                none_yet: Followers = []
+                followers = probes.setdefault(key, none_yet)
+                if followers is not none_yet:
+                    if self._loop is not asyncio.get_running_loop():
+                        self._bind()  # that probe may be of a loop that has ended: look again
+                        continue
+                    value, flying = await self._follow(followers, key, load, ttl, counts)
                 else:
-                    future = self._loop.create_future()  # type: ignore[union-attr]
-                    followers.append((future, counts))
-                    value, flying = self._answer(await future, key, load, ttl, counts)
+                    # GET for everyone who asks meanwhile, in this frame: a hit would feel one more.
+                    flying = outcome = None
+                    try:
+                        began = time.monotonic()
+                        try:
+                            raw = await self._get(key, self._timeout)
+                        except StoreDown:
+                            raw, began = None, -math.inf  # no time is left
+                        finally:
+                            current = probes.pop(key, None)
+                            if current is not followers and current is not None:
+                                probes[key] = current  # somebody else's, begun after a write
+                        if current is followers or raw is None:
+                            value, kind, due = self._judge(raw)
+                            if kind == "hit":
+                                outcome = raw
+                                counts.hit += 1
+                            elif value is not MISS:
+                                outcome = raw
+                                count_one(counts, kind)
+                            else:
+                                left = self._timeout - (time.monotonic() - began)
+                                outcome = flying = self._begin(key, raw, load, ttl, counts, left)
+                            if due:
+                                self._refresh(key, raw, load, ttl, counts)
+                        # else a write came between, and this is what was there before it: look again
+                    finally:
+                        if followers:
+                            self._part(followers, outcome)
                 if value is not MISS:
                     return value  # type: ignore[no-any-return]
             if flying is not None:
@@ -105,8 +139,6 @@ class Guard:
         """
         wanted = list(dict.fromkeys(keys))
         counts = self._counts[group]
-        if self._loop is not asyncio.get_running_loop():
-            self._bind()
         known = await self._find_many(wanted, load, ttl, counts) if self._switches.singleflight else {}
         gate = asyncio.Semaphore(self.core.settings.max_loads)  # one call alone shall not fill the limiter's line
 
@@ -168,42 +200,16 @@ class Guard:
     ) -> None:
         await self.aclose()
 
-    async def _probe(self, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts) -> Look:
-        """GET for everyone who asks meanwhile."""
-        followers = self._probes[key] = []
-        outcome: bytes | Load | None = None
-        try:
-            began = time.monotonic()
-            try:
-                raw = await self._get(key, self._timeout)
-                left = self._timeout - (time.monotonic() - began)
-            except StoreDown:
-                raw, left = None, 0.0
-            if raw is not None and self._probes.get(key) is not followers:
-                return MISS, None  # a write came between, and this is what was there before it: look again
-            value = self._take(key, raw, load, ttl, counts)
-            if value is not MISS:
-                outcome = raw
-                return value, None
-            if self._probes.get(key) is not followers:
-                raw = None  # read before a write: who joins from now on shall not be given the old value
-            outcome = begun = self._begin(key, raw, load, ttl, counts, left)
-            return MISS, begun
-        finally:
-            self._part(key, followers, outcome)
-
-    def _answer(
-        self,
-        outcome: bytes | Load | None,
-        key: str,
-        load: Callable[[str], Awaitable[Any]],
-        ttl: float,
-        counts: GroupCounts,
+    async def _follow(
+        self, followers: Followers, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts
     ) -> Look:
-        """What a follower makes of another caller's GET; neither value nor load when it has to look again.
+        """Wait for another caller's GET; neither value nor load when one has to look again.
 
         That caller was cancelled, or the value ended before this one took it.
         """
+        future = self._loop.create_future()  # type: ignore[union-attr]
+        followers.append((future, counts))
+        outcome = await future
         if not isinstance(outcome, bytes):
             return MISS, outcome
         return self._take(key, outcome, load, ttl, counts), None
@@ -223,10 +229,8 @@ class Guard:
                 known[key] = value
         return known
 
-    def _part(self, key: str, followers: Followers, outcome: bytes | Load | None) -> None:
+    def _part(self, followers: Followers, outcome: bytes | Load | None) -> None:
         """The probe is over: its followers get the outcome, each to make its own value of it."""
-        if self._probes.get(key) is followers:
-            del self._probes[key]
         for future, counts in followers:
             if future.done() or future.get_loop().is_closed():
                 continue
@@ -239,16 +243,22 @@ class Guard:
         self, key: str, raw: bytes | None, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts
     ) -> Any:
         """The value of these bytes for one caller, counted, with the refresh that may be due; or MISS."""
-        value, kind, due = self.core.judge(raw)
+        value, kind, due = self._judge(raw)
         if value is MISS:
             return MISS
         count_one(counts, kind)
         if due:
-            refresh = Load(key, load, ttl, counts, "refresh")
-            refresh.see(raw)
-            refresh.patience = self._timeout
-            self._stage.refresh(refresh)
+            self._refresh(key, raw, load, ttl, counts)
         return value
+
+    def _refresh(
+        self, key: str, raw: bytes | None, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts
+    ) -> None:
+        self._bind()
+        refresh = Load(key, load, ttl, counts, "refresh")
+        refresh.see(raw)
+        refresh.patience = self._timeout
+        self._stage.refresh(refresh)
 
     def _begin(
         self,
@@ -260,6 +270,7 @@ class Guard:
         patience: float,
     ) -> Load:
         """The load that this miss joins: one in the air, else a new one."""
+        self._bind()
         found = self._loads.find(key)
         if found is not None:
             return found
@@ -290,6 +301,7 @@ class Guard:
 
     async def _alone(self, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts) -> Any:
         """Singleflight is switched off: look and load for oneself."""
+        self._bind()
         try:
             raw = await self._get(key, self._timeout)
         except StoreDown:
@@ -324,10 +336,16 @@ class Guard:
         self._stage.forget(key)
 
     def _bind(self) -> None:
-        """A new event loop: what another one left in the air will not land."""
+        """In a new event loop begin anew: what another one left in the air will not land.
+
+        For those who wait or load. To ask which loop runs costs a system call in Python 3.11, which a hit would feel.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
         if self._loop is not None and self._loop.is_running():
             raise RuntimeError("this guard is at work in another event loop; make one guard per loop")
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._probes.clear()
         self._stage.bind()
 

@@ -7,6 +7,9 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
+_FARTHEST = 54 * math.log(2.0)
+"""random() is a multiple of 2**-53 below 1, so -log(1 - random()) is at most 53 log 2."""
+
 
 class Refresh(Protocol):
     """Decides for one hit; all times in seconds, `now` and `expires_at` by the same clock."""
@@ -25,8 +28,11 @@ class XFetch:
     beta: float = 1.0
 
     def due(self, now: float, expires_at: float, load_seconds: float) -> bool:
+        lead = load_seconds * self.beta
+        if now + lead * _FARTHEST < expires_at:
+            return False  # no throw of the dice reaches that far
         # random() may be 0, whose logarithm is not a number; 1 - random() never is.
-        return now - load_seconds * self.beta * math.log(1.0 - random.random()) >= expires_at  # noqa: S311  no secret
+        return now - lead * math.log(1.0 - random.random()) >= expires_at  # noqa: S311  no secret
 
 
 @dataclass(frozen=True, slots=True)

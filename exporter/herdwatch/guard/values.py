@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 MAGIC = b"hw\x01"
-_TIMES = struct.Struct(">dfd")
-HEADER_BYTES = 4 + _TIMES.size
+_HEADER = struct.Struct(">4sdfd")
+HEADER_BYTES = _HEADER.size
 _PLAIN, _NEGATIVE = MAGIC + b"\x00", MAGIC + b"\x01"
 
 Header = tuple[bool, float, float, float]
@@ -56,19 +56,16 @@ class Raw:
 def pack(payload: bytes | None, *, loaded_at: float, load_seconds: float, expires_at: float) -> bytes:
     """The bytes to store; a payload of None is the negative answer."""
     start = _NEGATIVE if payload is None else _PLAIN
-    return start + _TIMES.pack(loaded_at, load_seconds, expires_at) + (payload or b"")
+    return _HEADER.pack(start, loaded_at, load_seconds, expires_at) + (payload or b"")
 
 
 def unpack(raw: bytes) -> Header | None:
     """The header of stored bytes, None when they are foreign."""
-    start = raw[:4]
-    if start == _PLAIN:
-        negative = False
-    elif start == _NEGATIVE:
-        negative = True
-    else:
-        return None
     if len(raw) < HEADER_BYTES:
         return None
-    loaded_at, load_seconds, expires_at = _TIMES.unpack_from(raw, 4)
-    return negative, loaded_at, load_seconds, expires_at
+    start, loaded_at, load_seconds, expires_at = _HEADER.unpack_from(raw)
+    if start == _PLAIN:
+        return False, loaded_at, load_seconds, expires_at
+    if start == _NEGATIVE:
+        return True, loaded_at, load_seconds, expires_at
+    return None
