@@ -479,27 +479,3 @@ def test_one_of_many_loads_that_fails_is_raised_after_the_others_are_stored(shar
                 assert client.exists(KEY, "user:2", "user:3") == 2
 
     run(work())
-
-
-def test_a_get_that_a_closed_loop_left_in_the_air_is_waited_for_by_nobody() -> None:
-    class Stuck(MemoryStore):
-        async def get(self, key: str, within: float) -> bytes | None:
-            if asyncio.get_running_loop() is closed:
-                await asyncio.Event().wait()
-            return await super().get(key, within)
-
-    async def work() -> None:
-        answers = await asyncio.gather(*(guard.get(KEY, load=source, ttl=60) for _ in range(3)))
-        assert answers == [ROW] * 3
-
-    guard, source, closed = Guard(Stuck(), cache="users", service="profiles", registry=None), Source(), None
-    closed = asyncio.new_event_loop()
-    closed.set_exception_handler(lambda *_: None)
-    left = guard.get(KEY, load=source, ttl=60)
-    task = closed.create_task(left)
-    closed.run_until_complete(asyncio.sleep(0))
-    closed.close()
-    run(work())
-    assert source.calls == 1
-    assert not task.done()
-    left.close()

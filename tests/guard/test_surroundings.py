@@ -1,4 +1,4 @@
-"""What surrounds a guard: the address of its Redis, its health in the log, its metrics on a registry."""
+"""What surrounds a guard: the address of its Redis, its health in the log, its metrics, its event loop."""
 
 from __future__ import annotations
 
@@ -293,3 +293,30 @@ def test_the_histogram_is_cumulative_and_counts_every_load() -> None:
     [total] = [one.value for one in own if one.name.endswith("_sum")]
     assert heights[-1] == count == 3, "one that was none, one that failed, one that went well"
     assert 0 < total < SECONDS
+
+
+def test_a_get_that_a_closed_loop_left_in_the_air_is_waited_for_by_nobody() -> None:
+    class Stuck(MemoryStore):
+        async def get(self, key: str, within: float) -> bytes | None:
+            if asyncio.get_running_loop() is closed:
+                await asyncio.Event().wait()
+            return await super().get(key, within)
+
+    async def load(_key: str) -> str:
+        return "value"
+
+    async def work() -> None:
+        answers = await asyncio.gather(*(guard.get("k", load=load, ttl=60) for _ in range(3)))
+        assert answers == ["value"] * 3
+
+    guard = Guard(Stuck(), cache="users", service="profiles", registry=None)
+    closed = asyncio.new_event_loop()
+    closed.set_exception_handler(lambda *_: None)
+    left = guard.get("k", load=load, ttl=60)
+    task = closed.create_task(left)
+    closed.run_until_complete(asyncio.sleep(0))
+    closed.close()
+    run(work())
+    assert guard.core.counts["default"].led == 1
+    assert not task.done()
+    left.close()
