@@ -136,6 +136,74 @@ def test_a_thousand_callers_in_200_threads_are_each_counted_once_for_one_load(ma
     assert found["requests"] == found["lookups.miss"] == found["executions.miss"] + found["coalesced.process"]
 
 
+class Gated(SyncMemoryStore):
+    """GET answers when the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def get(self, key: str, within: float) -> bytes | None:
+        assert self.gate.wait(DEADLINE)
+        return super().get(key, within)
+
+
+def followers_of_a_get(load: Callable[[str], Any], *, timeout: float) -> tuple[SyncGuard, Crowd]:
+    """A guard and five callers, four of whom wait for what the GET of the first leads to."""
+    store = Gated()
+    guard = SyncGuard(store, cache="users", service="tests", registry=None, refresh=None, timeout=timeout)
+
+    def call() -> Any:
+        try:
+            return guard.get("k", load=load, ttl=60)
+        except Interrupted:
+            return "interrupted"
+
+    crowd = Crowd(*[call] * 5)
+    until(lambda: sum(len(probe.waiters) for probe in list(guard._probes.values())) == 4)
+    store.gate.set()
+    return guard, crowd
+
+
+class Interrupted(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_who_waits_for_a_get_that_misses_waits_for_its_load_however_long_that_takes(slow: bool) -> None:
+    load = Loader("value", is_open=False)
+    guard, crowd = followers_of_a_get(load, timeout=0.2 if slow else DEADLINE)
+    until(lambda: guard.core.waiting() == 4)
+    if slow:
+        time.sleep(0.4)  # the timeout is for Redis: it ends nobody's wait for a load
+        until(lambda: guard.core.waiting() == 4)
+    load.open.set()
+    assert crowd.outcomes() == ["value"] * 5
+    assert counted(guard) == {
+        "lookups.miss": 5,
+        "requests": 5,
+        "executions.miss": 1,
+        "coalesced.process": 4,
+    }
+    assert (load.calls, guard.core.waiting()) == (1, 0)
+
+
+def test_who_waits_for_a_get_takes_over_when_its_leader_is_interrupted_in_the_load() -> None:
+    calls = []
+
+    def load(_key: str) -> str:
+        calls.append(threading.get_ident())
+        if len(calls) > 1:
+            return "value"
+        time.sleep(0.1)
+        raise Interrupted
+
+    guard, crowd = followers_of_a_get(load, timeout=DEADLINE)
+    assert sorted(crowd.outcomes()) == ["interrupted"] + ["value"] * 4
+    assert len(calls) == 2
+    assert guard.core.waiting() == 0
+
+
 def test_many_cold_keys_never_run_more_loaders_than_allowed(make: Make) -> None:
     guard, load = make(max_loads=4, max_wait=DEADLINE), Loader("value", seconds=0.01)
     keys = [f"k{number}" for number in range(80)]

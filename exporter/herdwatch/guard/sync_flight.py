@@ -36,6 +36,11 @@ class SyncEntry(Generic[T]):
         self.landed = False
         self.abandoned = False
 
+    @property
+    def in_air(self) -> bool:
+        """Whether who waits here will be woken. Read under the lock of its entries."""
+        return not self.landed and not self.abandoned
+
     def failed_with(self, kind: type[BaseException]) -> bool:
         """Whether it landed with such an error."""
         return self.landed and isinstance(self._error, kind)
@@ -107,7 +112,7 @@ class SyncEntries(Generic[E]):
         """
         waiter = threading.Lock()
         with self.lock:
-            if entry.landed or entry.abandoned:
+            if not entry.in_air:
                 return entry.landed
             if entry.thread == threading.get_ident():
                 raise RuntimeError(f"the load of {entry.key!r} asks for {entry.key!r} itself")

@@ -182,11 +182,18 @@ class SyncGuard:
                 probe.waiters.append(waiter)
         if waiter is None:
             return self._probe(probe, key, load, ttl, counts)
-        if not waiter.acquire(timeout=self._timeout):
-            return MISS, *self._begin(key, None, load, ttl, counts, 0.0)
-        if not isinstance(probe.outcome, bytes):
+        try:
+            answered = waiter.acquire(timeout=self._timeout)
+        except BaseException:
+            self._leave(probe, waiter)
+            raise
+        if not answered:
+            self._leave(probe, waiter)  # and wait for the load, if there is one, for as long as that takes
+        if isinstance(probe.outcome, bytes):
+            return self._take(key, probe.outcome, load, ttl, counts), None, False
+        if answered or probe.outcome is not None:
             return MISS, probe.outcome, False
-        return self._take(key, probe.outcome, load, ttl, counts), None, False
+        return MISS, *self._begin(key, None, load, ttl, counts, 0.0)
 
     def _probe(self, probe: Probe, key: str, load: Loader, ttl: float, counts: GroupCounts) -> Look:
         """GET for everyone who asks meanwhile."""
@@ -214,8 +221,18 @@ class SyncGuard:
                 del self._probes[key]
             probe.outcome = outcome
             waiters, probe.waiters = probe.waiters, []
+            if isinstance(outcome, SyncLoad) and outcome.in_air:
+                outcome.waiters += waiters  # woken once, with its outcome, and not now as well
+                return
         for waiter in waiters:
             waiter.release()
+
+    def _leave(self, probe: Probe, waiter: threading.Lock) -> None:
+        """Wait for this answer no more, nor for the load that it led to."""
+        with self._loads.lock:
+            for waiters in (probe.waiters, probe.outcome.waiters if isinstance(probe.outcome, SyncLoad) else []):
+                if waiter in waiters:
+                    waiters.remove(waiter)
 
     def _take(self, key: str, raw: bytes | None, load: Loader, ttl: float, counts: GroupCounts) -> Any:
         """The value of these bytes for one caller, counted, with the refresh that may be due; or MISS."""
