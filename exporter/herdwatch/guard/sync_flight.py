@@ -16,6 +16,9 @@ from herdwatch.guard.flight import Flown
 T = TypeVar("T")
 E = TypeVar("E", bound="SyncEntry[Any]")
 
+_TOGETHER = 16
+"""How many waiters are woken before the interpreter is given to them."""
+
 
 class SyncEntry(Generic[T]):
     """One call in the air, in the thread that leads it."""
@@ -52,16 +55,18 @@ class SyncEntry(Generic[T]):
         return self._value
 
     def land(self, value: Any, error: BaseException | None) -> None:
-        """Give the outcome to all who wait. Called under the lock of its entries."""
+        """It has an outcome, and nobody joins it any more. Called under the lock of its entries."""
         self._value, self._error = value, error
         self._traceback = error.__traceback__ if error is not None else None
         self.landed = True
-        self.wake()
 
     def wake(self) -> None:
-        for waiter in self.waiters:
+        """Wake who waits, a few at a time: all at once, they and this thread fight for the interpreter."""
+        for number, waiter in enumerate(tuple(self.waiters), 1):
             if waiter.locked():  # who was interrupted here begins again
                 waiter.release()
+            if number % _TOGETHER == 0:
+                time.sleep(0)
 
 
 class SyncEntries(Generic[E]):
@@ -146,7 +151,7 @@ class SyncEntries(Generic[E]):
         with self.lock:
             entry.abandoned = not entry.landed
             self._remove(entry)
-            entry.wake()
+        entry.wake()
 
     def clear(self) -> None:
         """After a fork: the threads that lead are the parent's, and so is whoever held the lock."""
@@ -157,6 +162,7 @@ class SyncEntries(Generic[E]):
         with self.lock:
             self._remove(entry)
             entry.land(value, error)
+        entry.wake()
 
     def _give_up(self, entry: E) -> None:
         with self.lock:
