@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from herdwatch import config as configuration
 from herdwatch.bundle.location import bundle_root
-from herdwatch.config import Cache, Config, Section, listening, load, parse, single
+from herdwatch.config import Cache, Config, Section, listening, load, model, parse, single
 from herdwatch.errors import ConfigError
 
 SOURCE = "here/herdwatch.yaml"
@@ -420,7 +419,7 @@ def test_the_default_file_shows_every_key_that_exists_and_is_valid_with_all_of_t
     for without in ("password_env", "password_file"):
         for block in blocks(parse(uncommented(without), SOURCE)):
             shown.setdefault(type(block).__name__, set()).update(block.model_fields_set)
-    classes = [one for one in vars(configuration).values() if isinstance(one, type) and issubclass(one, Section)]
+    classes = [one for one in vars(model).values() if isinstance(one, type) and issubclass(one, Section)]
     assert shown == {one.__name__: set(one.model_fields) for one in classes if one is not Section}
 
 

@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
-import socket
 import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-import uvicorn
-import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import Metric
-from prometheus_client.exposition import choose_encoder, generate_latest
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -32,24 +24,14 @@ from herdwatch.collector import CacheCollector, Scrape, sentence
 from herdwatch.collector.families import families
 from herdwatch.collector.info import Sample
 from herdwatch.config import Config
-from herdwatch.errors import CheckFailed, UsageError
+from herdwatch.server import exposition
+from herdwatch.server.discovery import target_groups
 
 SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 SCRAPE_MARGIN_SECONDS = 0.25
 """How much earlier than Prometheus gives up a scrape ends, so that `cache_up 0` still arrives."""
 
-BACKLOG = 1024
 _HOST = re.compile(r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$")
-
-
-class _Ready(Collector):
-    """Families that are already collected, in the form that prometheus_client's encoders read."""
-
-    def __init__(self, metrics: Sequence[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics
 
 
 class Exporter:
@@ -92,7 +74,7 @@ class Exporter:
         if len(self._collectors) == 1:
             (collector,) = self._collectors.values()
             metrics += (await self._scrape(collector, _deadline(request))).metrics()
-        return _exposition(request, metrics)
+        return exposition.answer(request, metrics)
 
     async def _probe(self, request: Request) -> Response:
         name = request.query_params.get("target", "")
@@ -100,7 +82,7 @@ class Exporter:
         if collector is None:
             known = ", ".join(self._collectors)
             return PlainTextResponse(f"target {name!r} is not a configured cache; there are: {known}\n", 404)
-        return _exposition(request, (await self._scrape(collector, _deadline(request))).metrics())
+        return exposition.answer(request, (await self._scrape(collector, _deadline(request))).metrics())
 
     async def _scrape(self, collector: CacheCollector, deadline: float | None) -> Scrape:
         """Scrape, and tell on stderr when a cache begins to fail, fails otherwise, or answers again."""
@@ -149,92 +131,6 @@ class Exporter:
         return HTMLResponse(_LANDING.format(version=escape(herdwatch.__version__), probes=probes))
 
 
-def target_groups(config: Config, address: str) -> list[dict[str, object]]:
-    """Prometheus HTTP service discovery: one group per cache, scraped through the exporter at `address`."""
-    return [
-        {
-            "targets": [address],
-            "labels": {
-                "__metrics_path__": "/probe",
-                "__param_target": cache.name,
-                "cache": cache.name,
-                "instance": cache.instance,
-                "team": cache.team,
-            },
-        }
-        for cache in config.caches
-    ]
-
-
-def serve(config: Config, *, runbooks: Path) -> None:
-    """Listen at the configured address until SIGINT or SIGTERM; raises UsageError where the address refuses."""
-    listener = bind(config.exporter.listen)
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, runbooks, listener, url))
-
-
-def once(config: Config) -> None:
-    """Print one scrape of every cache, in text format; raises CheckFailed with a sentence per cache that fails."""
-    scrapes = asyncio.run(_once(config))
-    for scrape in scrapes:
-        sys.stdout.write(generate_latest(_Ready(scrape.metrics())).decode())
-    failed = zip(config.caches, scrapes, strict=True)
-    problems = [sentence(cache, scrape.failure) for cache, scrape in failed if scrape.failure is not None]
-    if problems:
-        raise CheckFailed("\n".join(problems))
-
-
-async def _once(config: Config) -> list[Scrape]:
-    collectors = [CacheCollector(cache, timeout=config.exporter.deadline) for cache in config.caches]
-    scrapes = await asyncio.gather(*(collector.scrape() for collector in collectors))
-    await asyncio.gather(*(collector.aclose() for collector in collectors))
-    return scrapes
-
-
-def bind(address: str) -> socket.socket:
-    """A listening socket at HOST:PORT; port 0 takes a free one."""
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    # The protocol is named because TCP_NODELAY may be set only where it is: without, every answer waits 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host.strip("[]"), int(port)))
-        listener.listen(BACKLOG)
-        return listener
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"cannot listen on {address}: {error.strerror}; choose another address with --listen"
-        ) from None
-
-
-async def _serve(config: Config, runbooks: Path, listener: socket.socket, url: str) -> None:
-    exporter = Exporter(config, runbooks=runbooks)
-    settings = uvicorn.Config(
-        exporter.app, log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False
-    )
-    server = _Server(settings)
-    print(f"herdwatch exporter listens on {url}", file=sys.stderr, flush=True)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        await exporter.aclose()
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to us: its own handlers raise them anew at the end, and a stop is no failure."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
 async def _alive(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
@@ -246,11 +142,6 @@ def _deadline(request: Request) -> float | None:
     except ValueError:
         return None
     return max(seconds - SCRAPE_MARGIN_SECONDS, seconds / 2) if 0 < seconds < 3600 else None
-
-
-def _exposition(request: Request, metrics: Sequence[Metric]) -> Response:
-    encoder, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encoder(_Ready(metrics)), headers={"content-type": content_type})
 
 
 _LANDING = """<!doctype html>

@@ -1,0 +1,125 @@
+"""The values that herdwatch.yaml may hold, each with what is said of one that it may not."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_JOB = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}")
+_HOST = r"(?:[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+\])"
+_PORT = r"(?::[0-9]{1,5})"
+_PLAIN = r"(?:[A-Za-z0-9._~:/@!$&()*+,;=-]|%[0-9A-Fa-f]{2})"
+_USER = r"(?:[A-Za-z0-9._~!$&()*+,;=-]|%[0-9A-Fa-f]{2})+@"
+_ADDRESS = re.compile(f"{_HOST}{_PORT}")
+_HTTP_URL = re.compile(f"https?://{_HOST}{_PORT}?(?:[/?#](?:{_PLAIN}|[?#])*)?")
+_REDIS_URL = re.compile(f"rediss?://(?:{_USER})?{_HOST}{_PORT}?(?:/[0-9]{{0,5}})?|unix://(?:{_USER})?/{_PLAIN}+")
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+def _duration(value: Any) -> float:
+    """Seconds from text such as 5s, 500ms or 2m."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a duration is a whole number with a unit, such as 15s, 500ms or 2m")
+    return int(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("a name is 1 to 63 letters, digits, '_', '.' or '-', and starts with a letter or digit")
+    return value
+
+
+def _job(value: str) -> str:
+    if not _JOB.fullmatch(value):
+        raise ValueError("a job name is 1 to 128 letters, digits, '_', '.', '/' or '-'")
+    return value
+
+
+def _label(value: str) -> str:
+    bad = [character for character in value if unicodedata.category(character)[0] in "CZ" and character != " "]
+    if bad or not value.strip() or value != value.strip() or len(value) > 100:
+        raise ValueError("a label is 1 to 100 printable characters on one line, without spaces at its ends")
+    return value
+
+
+def _split(value: str) -> Any:
+    try:
+        parts = urlsplit(value)
+        return parts, parts.port
+    except ValueError:  # its own words may quote a password
+        raise ValueError("not a URL: its host or its port, a number up to 65535, cannot be read") from None
+
+
+def _http_url(value: str) -> str:
+    parts, _ = _split(value)
+    if parts.username or parts.password:
+        raise ValueError("a URL here carries no user or password: it would be shown to everyone who reads the bundle")
+    if not _HTTP_URL.fullmatch(value):
+        raise ValueError("a URL starts with http:// or https://, names a host and has no space, quote or brace")
+    return value
+
+
+def _base_url(value: str) -> str:
+    _http_url(value)
+    if "?" in value or "#" in value:
+        raise ValueError("a base URL has no '?' and no '#': the page's name and the cache are appended to it")
+    return value.rstrip("/")
+
+
+def _redis_url(value: str) -> str:
+    parts, _ = _split(value)
+    if parts.scheme not in _REDIS_SCHEMES:
+        raise ValueError("a Redis URL starts with redis://, rediss:// or unix://")
+    if parts.password:
+        raise ValueError("a password does not belong in the URL; name where it is kept: password_env or password_file")
+    if parts.scheme == "unix" and (parts.hostname or not parts.path):
+        raise ValueError("a unix:// URL names the socket's whole path, as in unix:///run/redis.sock")
+    if parts.scheme != "unix" and not parts.hostname:
+        raise ValueError("a Redis URL names a host, as in redis://127.0.0.1:6379/0")
+    if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]{0,5})?", parts.path):
+        raise ValueError("the path of a Redis URL is the number of a database, as in redis://127.0.0.1:6379/0")
+    if parts.query or parts.fragment:
+        raise ValueError("a Redis URL here has no '?' and no '#': options are keys of the cache")
+    if not _REDIS_URL.fullmatch(value):
+        raise ValueError("a Redis URL has no space, quote or brace; a host is letters, digits, '_', '.' or '-'")
+    return value
+
+
+def _address(value: str) -> str:
+    if not _ADDRESS.fullmatch(value) or int(value.rpartition(":")[2]) > 65535:
+        raise ValueError("an address is HOST:PORT, as in 127.0.0.1:9878 or [::1]:9878")
+    return value.lower() if value.startswith("[") else value
+
+
+class WrongHere(ValueError):
+    """What is wrong between several values; `path` leads to the one to change, from the block that noticed it."""
+
+    def __init__(self, message: str, *path: int | str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+Name = Annotated[str, AfterValidator(_name)]
+Job = Annotated[str, AfterValidator(_job)]
+Label = Annotated[str, AfterValidator(_label)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+Address = Annotated[str, AfterValidator(_address)]
+Ratio = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """Base of every block: unknown keys are refused, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

@@ -1,0 +1,188 @@
+"""The text of a herdwatch.yaml -> a validated Config, or errors that name file, line, path and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from herdwatch.config.model import Config, Exporter
+from herdwatch.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 safe loading that refuses a key given twice, which plain YAML silently resolves to the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _MERGE:
+                raise _not_here("a key is one word, neither a list, a mapping nor <<", key_node)
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise _not_here(f"the key {key!r} is given twice", key_node)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except _YAML_SLIPS:  # a date in month 13, a number beyond all bounds
+            kind = node.tag.rpartition(":")[2]
+            raise _not_here(f"{str(node.value)[:40]!r} is no {kind}", node) from None
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+_YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, ValueError)
+"""What PyYAML lets through where a value is not what its tag or its look says."""
+
+
+def _not_here(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def load(path: Path) -> Config:
+    """Read and validate herdwatch.yaml; raises ConfigError naming file, line, path and what would be right."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; give one with --config, or start from the commented default"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Config:
+    """Validate the text of a herdwatch.yaml; `source` is what errors call it."""
+    try:
+        data = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        root = yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError, *_YAML_SLIPS) as error:
+        raise ConfigError(f"{source}:{_not_yaml(error, text)}") from None
+    if not isinstance(data, dict):
+        found = "empty" if data is None else f"a {type(data).__name__}"
+        raise ConfigError(f"{source}:1: the top level is {found}; it must be a mapping of keys such as caches:")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source, root)) from None
+
+
+def _not_yaml(error: Exception, text: str) -> str:
+    """LINE: what PyYAML found wrong with it."""
+    mark = getattr(error, "problem_mark", None)
+    line = mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return f"{line + 1}: not valid YAML: {'nested too deeply' if isinstance(error, RecursionError) else problem}"
+
+
+def single(url: str, **credentials: Any) -> Config:
+    """The configuration of one Redis given on the command line; it is called `cache`."""
+    given = {key: value for key, value in credentials.items() if value is not None}
+    return _from_command_line({"caches": [{"name": "cache", "url": url, **given}]}, "--redis-url")
+
+
+def listening(config: Config, address: str) -> Config:
+    """The same configuration with the exporter at another address, HOST:PORT."""
+    try:
+        exporter = Exporter.model_validate({**config.exporter.model_dump(exclude={"deadline"}), "listen": address})
+    except ValidationError as error:
+        raise ConfigError(f"--listen: {_message(error.errors()[0])}") from None
+    return config.model_copy(update={"exporter": exporter.model_copy(update={"deadline": config.exporter.deadline})})
+
+
+def _from_command_line(data: dict[str, Any], option: str) -> Config:
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(_path(first)[-1])
+        given_by = option if name in ("url", "caches") else f"--{name.replace('_', '-')}"
+        raise ConfigError(f"{given_by}: {_message(first)}") from None
+
+
+_IN_YAML = {
+    "dict_type": "must be a mapping of keys",
+    "float_type": "must be a number",
+    "missing": "is required",
+    "model_type": "must be a mapping of keys",
+    "string_type": "must be text; put it in quotes if it is",
+    "too_short": "must not be empty",
+    "tuple_type": "must be a list",
+}
+"""What pydantic says of Python's types, said of YAML."""
+
+
+def _message(detail: Any) -> str:
+    text: str = detail["msg"]
+    return _IN_YAML.get(detail["type"]) or text.removeprefix("Value error, ")
+
+
+def _path(detail: Any) -> list[int | str]:
+    inner = getattr(detail.get("ctx", {}).get("error"), "path", ())
+    return [part for part in (*detail["loc"], *inner) if part != "[key]"]
+
+
+def _explain(error: ValidationError, source: str, root: yaml.Node | None) -> str:
+    lines = []
+    for detail in error.errors(include_url=False):
+        if detail["type"] == "too_short" and detail["input"]:
+            continue  # items that are wrong count as missing; what is wrong with them is said already
+        path = _path(detail)
+        message = _message(detail)
+        if detail["type"] == "extra_forbidden":
+            message = f"unknown key; known here: {_known_keys(path)}"
+        where = _dotted(path)
+        lines.append(f"{source}:{_line(root, path)}: {where + ': ' if where else ''}{message}")
+    return "\n".join(lines)
+
+
+def _dotted(path: list[int | str]) -> str:
+    text = ""
+    for part in path:
+        name = part if isinstance(part, int) or part.isprintable() else repr(part)
+        text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else str(name)
+    return text
+
+
+def _known_keys(path: list[int | str]) -> str:
+    model: Any = Config
+    for part in path[:-1]:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:  # a name chosen by the user, as under databases: or receivers:
+            continue
+        nested = _models_in(field.annotation)
+        model = nested[0] if nested else model
+    return ", ".join(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]
+
+
+def _line(node: yaml.Node | None, path: list[int | str]) -> int:
+    """The line of the value at `path`, or of the deepest part of the path that the file has."""
+    line = 1
+    for part in path:
+        found: yaml.Node | None = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, found = key.start_mark.line + 1, value
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = node.value[part]
+            line = found.start_mark.line + 1 if found else line
+        if found is None:
+            return line
+        node = found
+    return line

@@ -1,0 +1,22 @@
+"""What Prometheus's service discovery is told: one target group per cache."""
+
+from __future__ import annotations
+
+from herdwatch.config import Config
+
+
+def target_groups(config: Config, address: str) -> list[dict[str, object]]:
+    """Prometheus HTTP service discovery: one group per cache, scraped through the exporter at `address`."""
+    return [
+        {
+            "targets": [address],
+            "labels": {
+                "__metrics_path__": "/probe",
+                "__param_target": cache.name,
+                "cache": cache.name,
+                "instance": cache.instance,
+                "team": cache.team,
+            },
+        }
+        for cache in config.caches
+    ]

@@ -1,0 +1,29 @@
+"""One scrape of every cache on the terminal, for whoever sets it up."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from herdwatch.collector import CacheCollector, Scrape, sentence
+from herdwatch.config import Config
+from herdwatch.errors import CheckFailed
+from herdwatch.server import exposition
+
+
+def once(config: Config) -> None:
+    """Print one scrape of every cache, in text format; raises CheckFailed with a sentence per cache that fails."""
+    scrapes = asyncio.run(_once(config))
+    for scrape in scrapes:
+        sys.stdout.write(exposition.text(scrape.metrics()))
+    failed = zip(config.caches, scrapes, strict=True)
+    problems = [sentence(cache, scrape.failure) for cache, scrape in failed if scrape.failure is not None]
+    if problems:
+        raise CheckFailed("\n".join(problems))
+
+
+async def _once(config: Config) -> list[Scrape]:
+    collectors = [CacheCollector(cache, timeout=config.exporter.deadline) for cache in config.caches]
+    scrapes = await asyncio.gather(*(collector.scrape() for collector in collectors))
+    await asyncio.gather(*(collector.aclose() for collector in collectors))
+    return scrapes
