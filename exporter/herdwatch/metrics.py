@@ -13,6 +13,9 @@ Kind = Literal["gauge", "counter", "info", "histogram"]
 FAILURE_REASONS = ("refused", "timeout", "auth", "permission", "tls", "dns", "maxclients", "protocol", "other")
 """The closed set of `cache_failure{reason}`."""
 
+PART_FAILURE_REASONS = (*FAILURE_REASONS, "loading")
+"""The closed set of `cache_collector_failure{reason}`: a loading Redis answers INFO and refuses the rest."""
+
 FLUSH_COMMANDS = ("flushall", "flushdb")
 LOOKUP_RESULTS = ("hit", "miss", "stale", "negative")
 TRIGGERS = ("miss", "refresh", "warm")
@@ -58,6 +61,13 @@ PROBE = (
         "reason",
     ),
     _gauge("cache_collector_success", "1 if this part of the last scrape worked, else 0.", "exporter", "collector"),
+    _gauge(
+        "cache_collector_failure",
+        "1 for the one reason why this part of the last scrape did not work; absent while it does.",
+        "exporter",
+        "collector",
+        "reason",
+    ),
     _gauge(
         "cache_collector_duration_seconds",
         "Time until this part of the scrape had its answer.",
@@ -211,6 +221,22 @@ LOAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 
 SELF = (
     Family("herdwatch_build", "info", "The exporter's own version.", "exporter", ("version",)),
+    _counter(
+        "herdwatch_config_reloads_total",
+        "Reads of the configuration after the start: taken, or refused because it was wrong.",
+        "exporter",
+        "result",
+    ),
+    _gauge(
+        "herdwatch_config_last_reload_successful",
+        "1 if the configuration in force is the one that was read last, else 0.",
+        "exporter",
+    ),
+    _gauge(
+        "herdwatch_config_last_success_timestamp_seconds",
+        "When the configuration in force was read, in Unix seconds.",
+        "exporter",
+    ),
     _counter(
         "herdwatch_reports_dropped_total",
         "Application reports that were not used.",

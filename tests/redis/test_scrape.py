@@ -28,7 +28,7 @@ TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 REPLICA_ONLY = {"cache_replica_link_up"}
 WITH_REPLICAS_ONLY = {"cache_replication_lag_bytes"}
-WHEN_DOWN_ONLY = {"cache_failure"}
+WHEN_DOWN_ONLY = {"cache_failure", "cache_collector_failure"}
 
 
 def values(scrape: Scrape) -> dict[tuple[str, ...], float]:

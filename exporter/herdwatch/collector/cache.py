@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client.core import Metric
 from redis import exceptions as errors
-from redis.asyncio import Redis
 
 from herdwatch import reports
 from herdwatch.collector import info, replication
 from herdwatch.collector.accumulator import ReportAccumulator
-from herdwatch.collector.client import connect, reason
+from herdwatch.collector.client import Command, Link, reason
 from herdwatch.collector.families import families
 from herdwatch.collector.info import Fields, ProcessMemory, Sample
 from herdwatch.config import Cache
 from herdwatch.errors import ConfigError
 
-PARTS = ("info", "commandstats", "reports")
-"""Values of `cache_collector_success{collector}`, in the order in which they are asked for."""
+_COMMANDS: tuple[Command, ...] = (("INFO",), ("INFO", "commandstats"), ("HGETALL", reports.KEY))
+
+_log = logging.getLogger("herdwatch.exporter")
 
 
 @dataclass(slots=True)
@@ -46,19 +46,12 @@ class CacheCollector:
     """
 
     def __init__(
-        self,
-        cache: Cache,
-        *,
-        timeout: float,
-        client: Callable[..., Redis] = connect,
-        clock: Callable[[], float] = time.monotonic,
+        self, cache: Cache, *, timeout: float, protocol: int = 2, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._cache = cache
         self._timeout = timeout
-        self._connect = client
         self._clock = clock
-        self._redis: Redis | None = None
-        self._answered = False
+        self._link = Link(cache, protocol=protocol)
         self._memory = ProcessMemory()
         self._accumulator = ReportAccumulator()
         # Answers must be taken in one after the other, or a restart between two scrapes would be seen twice.
@@ -77,83 +70,82 @@ class CacheCollector:
     async def scrape(self, deadline: float | None = None) -> Scrape:
         """Ask Redis once; returns within `deadline` seconds, or the configured timeout if that is less."""
         began = self._clock()
-        bound = self._timeout if deadline is None else min(deadline, self._timeout)
         try:
-            async with asyncio.timeout(bound), self._turn:
-                answers = await self._ask()
+            async with asyncio.timeout(self.bound(deadline)), self._turn:
+                answers = await self._link.ask(_COMMANDS)
+                if isinstance(answers[0], Exception):
+                    raise answers[0]
         except (errors.RedisError, OSError, ConfigError) as error:
-            await self._drop_connection()
-            return self._failed(reason(error), self._clock() - began)
+            return self.failed(reason(error), self._clock() - began)
         return self._read(answers, self._clock() - began)
+
+    def bound(self, deadline: float | None) -> float:
+        """How many seconds a scrape may take that is given `deadline` by whoever asks for it."""
+        return self._timeout if deadline is None else min(deadline, self._timeout)
+
+    def failed(self, why: str, seconds: float) -> Scrape:
+        """What a scrape says when Redis did not answer for this reason, known after so many seconds."""
+        parts = [_Part(name, seconds, why) for name in self._parts]
+        return Scrape([("cache_up", (), 0), ("cache_failure", (why,), 1), *_told(parts)], failure=why)
 
     async def aclose(self) -> None:
         """Close the connection; the collector can be used again and then makes a new one."""
-        await self._drop_connection()
+        await self._link.hang_up()
 
-    async def _ask(self) -> list[Any]:
-        fresh = self._redis is None
-        if self._redis is None:
-            self._redis = self._connect(self._cache, timeout=self._timeout)
-        try:
-            return await self._round_trip(self._redis)
-        except (errors.ConnectionError, ConnectionError) as error:
-            # A kept connection that Redis has closed since says nothing about Redis now: one new attempt.
-            if fresh or isinstance(error, errors.AuthenticationError):
-                raise
-            await self._drop_connection()
-            self._redis = self._connect(self._cache, timeout=self._timeout)
-            return await self._round_trip(self._redis)
-
-    async def _round_trip(self, redis: Redis) -> list[Any]:
-        infos = (("INFO",), ("INFO", "commandstats"))
-        try:
-            answers = await _pipelined(redis, *infos, ("HGETALL", reports.KEY))
-        except errors.BusyLoadingError as error:
-            # While it loads, Redis answers INFO and refuses the rest, which the client takes for a broken connection.
-            answers = [*await _pipelined(redis, *infos), error]
-        if isinstance(answers[0], Exception):
-            raise answers[0]
-        return answers
-
-    async def _drop_connection(self) -> None:
-        redis, self._redis = self._redis, None
-        if redis is not None:
-            with suppress(errors.RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(1):
-                    await redis.aclose(close_connection_pool=True)
-
-    def _failed(self, why: str, seconds: float) -> Scrape:
-        samples: list[Sample] = [("cache_up", (), 0), ("cache_failure", (why,), 1)]
-        for part in PARTS:
-            samples.append(("cache_collector_success", (part,), 0))
-            samples.append(("cache_collector_duration_seconds", (part,), seconds))
-        return Scrape(samples, failure=why)
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        return ("info", "commandstats", "reports")
 
     def _read(self, answers: list[Any], seconds: float) -> Scrape:
         fields = info.parse(answers[0])
         self._memory.observe(fields)
         scrape = Scrape([("cache_up", (), 1), *info.samples(fields, self._memory), *replication.samples(fields)])
-        succeeded = {"info": True, "commandstats": False, "reports": False}
-        if isinstance(answers[1], bytes):
-            succeeded["commandstats"] = True
-            scrape.samples += info.flushes(info.parse(answers[1]))
-        if not isinstance(answers[2], Exception):
-            succeeded["reports"] = True
-            scrape.guard += self._reported(fields, answers[2])
-        for part in PARTS:
-            scrape.samples.append(("cache_collector_success", (part,), succeeded[part]))
-            scrape.samples.append(("cache_collector_duration_seconds", (part,), seconds))
+        parts = [_Part("info", seconds)]
+        for name, answer, read in (
+            ("commandstats", answers[1], lambda answer: info.flushes(info.parse(answer))),
+            ("reports", answers[2], lambda answer: self._reported(fields, answer)),
+        ):
+            part = _Part(name, seconds)
+            parts.append(part)
+            found = part.of(answer, read)
+            (scrape.guard if name == "reports" else scrape.samples).extend(found)
+        scrape.samples.extend(_told(parts))
         return scrape
 
     def _reported(self, fields: Fields, answer: Any) -> Iterator[Sample]:
         now = info.server_time(fields)
-        self._accumulator.update(answer, time.time() if now is None else now)
+        # RESP2 has no maps: there it is a list of names and values in turn.
+        pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+        self._accumulator.update(pairs, time.time() if now is None else now)
         return self._accumulator.samples()
 
 
-async def _pipelined(redis: Redis, *commands: tuple[str, ...]) -> list[Any]:
-    pipe = redis.pipeline(transaction=False)
-    for command in commands:
-        pipe.execute_command(*command)
-    answers: list[Any] = await pipe.execute(raise_on_error=False)
-    return answers
+@dataclass(slots=True)
+class _Part:
+    """One part of a scrape: when its answer was there, in seconds, and why it has none."""
+
+    name: str
+    seconds: float
+    why: str | None = None
+
+    def of(self, answer: Any, read: Callable[[Any], Iterable[Sample]]) -> list[Sample]:
+        """What `read` makes of an answer; nothing, and the reason kept, when it is an error or makes one."""
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            return list(read(answer))
+        except errors.RedisError as error:
+            self.why = reason(error)
+        except Exception as error:
+            # Ours to mend, but not at the price of the scrape.
+            _log.error("part %s of a scrape failed with %s", self.name, type(error).__name__)
+            self.why = "protocol"
+        return []
+
+
+def _told(parts: Iterable[_Part]) -> Iterator[Sample]:
+    for part in parts:
+        yield "cache_collector_success", (part.name,), part.why is None
+        yield "cache_collector_duration_seconds", (part.name,), part.seconds
+        if part.why is not None:
+            yield "cache_collector_failure", (part.name, part.why), 1

@@ -5,46 +5,86 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis import exceptions as errors
-from redis.asyncio import Redis
+from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from herdwatch.config import Cache
 from herdwatch.errors import ConfigError
 
+Command = tuple[str | bytes | int, ...]
 
-def connect(cache: Cache, *, timeout: float) -> Redis:
-    """A client that has not connected yet. `timeout` in seconds bounds each wait; nothing is retried behind our back.
 
-    Raises ConfigError when the password's reference leads nowhere.
+class Link:
+    """One kept connection to one Redis. It never retries, and its waits are the caller's to bound, all together.
+
+    Everything that a restricted user would be refused, which fills the ACL log, is left out of the handshake.
     """
-    client = Redis.from_url(
-        cache.url,
-        username=cache.username,
-        password=cache.password(),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
-        max_connections=2,
-        # Both would be refused to a user who may only run INFO, and fill the ACL log.
-        protocol=2,
-        driver_info=None,
-    )
-    client.set_response_callback("INFO", _as_it_came)
-    return client
+
+    def __init__(self, cache: Cache, *, protocol: int = 2) -> None:
+        self._cache, self._protocol = cache, protocol
+        self._connection: Connection | None = None
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Send the commands in one write; a reply each, an error reply as a value.
+
+        A kept connection that Redis has closed since is replaced once: it says nothing about Redis now. Raises
+        ConfigError when the password's reference leads nowhere, and what `reason` knows; then the connection is gone.
+        """
+        if self._connection is not None:
+            try:
+                return await self._exchange(self._connection, commands)
+            except (errors.ConnectionError, ConnectionError):
+                pass
+        self._connection = await self._connect()
+        return await self._exchange(self._connection, commands)
+
+    async def hang_up(self) -> None:
+        """Close without waiting; the next call connects anew."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def _connect(self) -> Connection:
+        arguments: dict[str, Any] = {**parse_url(self._cache.url)}
+        kind = arguments.pop("connection_class", Connection)
+        arguments |= {"password": self._cache.password(), "protocol": self._protocol, "driver_info": None}
+        if self._cache.username is not None:
+            arguments["username"] = self._cache.username
+        connection: Connection = kind(**arguments, retry=Retry(NoBackoff(), 0), **_UNBOUNDED)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _exchange(self, connection: Connection, commands: Sequence[Command]) -> list[Any]:
+        try:
+            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            return [await _reply(connection) for _ in commands]
+        except BaseException:
+            await self.hang_up()
+            raise
 
 
-def _as_it_came(response: Any, **_: Any) -> Any:
-    """INFO as the bytes that Redis sent: the client's own parser turns versions into numbers."""
-    return response
+_UNBOUNDED = {"socket_timeout": None, "socket_connect_timeout": None}
+
+
+async def _reply(connection: Connection) -> Any:
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except (errors.ResponseError, errors.BusyLoadingError) as error:
+        # While it loads Redis answers INFO and refuses the rest, which redis-py takes for a broken connection.
+        return error
 
 
 def reason(error: BaseException) -> str:
-    """The value of `cache_failure{reason}` for what went wrong, from FAILURE_REASONS."""
+    """The label `reason` of what went wrong: of FAILURE_REASONS for a scrape, of PART_FAILURE_REASONS for a part."""
     chain = list(_chain(error))
     for kinds, name in _BY_TYPE:
         if any(isinstance(link, kinds) for link in chain):
@@ -56,6 +96,7 @@ def reason(error: BaseException) -> str:
 # redis-py wraps what the system said, so the cause is looked for along the whole chain; the order is from
 # the particular to the general: a certificate error is an OSError too.
 _BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((errors.BusyLoadingError,), "loading"),
     ((ConfigError,), "auth"),  # the only one at this moment: a password's reference that leads nowhere
     ((errors.MaxConnectionsError,), "maxclients"),
     ((ssl.SSLError,), "tls"),

@@ -22,7 +22,7 @@ def samples(fields: Fields) -> Iterator[Sample]:
 
 
 def _replicas(fields: Fields) -> Iterator[Sample]:
-    online = [pairs(value) for name, value in fields.items() if name.startswith("slave") and _REPLICA.match(name)]
+    online = [pairs(value) for name, value in fields.items() if name[:5] == "slave" and _REPLICA.match(name)]
     online = [replica for replica in online if replica.get("state") == "online"]
     yield "cache_connected_replicas", (), len(online)
     end = number(fields, "master_repl_offset")
