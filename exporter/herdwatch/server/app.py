@@ -5,10 +5,9 @@ A scrape is always answered with 200: what went wrong is told by `cache_up` and 
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 
@@ -20,12 +19,13 @@ from starlette.routing import Route
 
 import herdwatch
 from herdwatch.bundle.pages import to_html
-from herdwatch.collector import CacheCollector, Scrape, sentence
-from herdwatch.collector.families import families
 from herdwatch.collector.info import Sample
 from herdwatch.config import Config
+from herdwatch.errors import ConfigError
 from herdwatch.server import exposition
 from herdwatch.server.discovery import target_groups
+from herdwatch.server.fleet import Fleet
+from herdwatch.server.log import say
 
 SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 SCRAPE_MARGIN_SECONDS = 0.25
@@ -35,19 +35,17 @@ _HOST = re.compile(r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$")
 
 
 class Exporter:
-    """One exporter process: a collector per configured cache, and the HTTP application over them.
+    """One exporter process: the fleet it watches, and the HTTP application over it.
 
-    `runbooks` is the folder of rendered pages.
+    `runbooks` is the folder of rendered pages; `read` gives the configuration anew when it is told to reload.
     """
 
-    def __init__(self, config: Config, *, runbooks: Path) -> None:
-        self._config = config
+    def __init__(self, config: Config, *, runbooks: Path, read: Callable[[], Config] | None = None) -> None:
+        self._read = read or (lambda: config)
         self._runbooks = runbooks
-        self._caches = {cache.name: cache for cache in config.caches}
-        self._collectors = {
-            cache.name: CacheCollector(cache, timeout=config.exporter.deadline) for cache in config.caches
-        }
-        self._failures: dict[str, str | None] = {}
+        self._fleet = Fleet(config)
+        self._reloads = {"ok": 0, "refused": 0}
+        self._loaded_at, self._loaded_well = time.time(), True
         self._self = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._self)
         PlatformCollector(registry=self._self)
@@ -62,52 +60,67 @@ class Exporter:
                 Route("/runbooks/{alert}", self._runbook),
                 Route("/-/healthy", _alive),
                 Route("/-/ready", _alive),
+                Route("/-/reload", self._reload, methods=["POST"]),
             ]
         )
 
+    async def reload(self) -> None:
+        """Read the configuration again; raises ConfigError, and watches what it did before, when it is wrong.
+
+        The address to listen on is the only thing that stays as it was.
+        """
+        try:
+            config = self._read()
+        except ConfigError as error:
+            self._reloads["refused"] += 1
+            self._loaded_well = False
+            say(f"the new configuration is refused, the old one stays: {error}")
+            raise
+        before = self._fleet.config
+        await self._fleet.adopt(config)
+        self._reloads["ok"] += 1
+        self._loaded_at, self._loaded_well = time.time(), True
+        say(f"reloaded: {len(config.caches)} caches")
+        if config.exporter.listen != before.exporter.listen:
+            say(f"exporter.listen is {config.exporter.listen} now; the old address stays until a restart")
+
     async def aclose(self) -> None:
         """Close every connection to Redis."""
-        await asyncio.gather(*(collector.aclose() for collector in self._collectors.values()))
+        await self._fleet.aclose()
 
     async def _metrics(self, request: Request) -> Response:
-        metrics = [*families(self._own_samples()), *self._self.collect()]
-        if len(self._collectors) == 1:
-            (collector,) = self._collectors.values()
-            metrics += (await self._scrape(collector, _deadline(request))).metrics()
-        return exposition.answer(request, metrics)
+        names = self._fleet.names
+        scrape = await self._fleet.scrape(names[0], _deadline(request)) if len(names) == 1 else None
+        process = list(self._self.collect())
+        return exposition.answer(request, own=self._own_samples(), process=process, scrape=scrape)
 
     async def _probe(self, request: Request) -> Response:
         name = request.query_params.get("target", "")
-        collector = self._collectors.get(name)
-        if collector is None:
-            known = ", ".join(self._collectors)
+        if name not in self._fleet.names:
+            known = ", ".join(self._fleet.names)
             return PlainTextResponse(f"target {name!r} is not a configured cache; there are: {known}\n", 404)
-        return exposition.answer(request, (await self._scrape(collector, _deadline(request))).metrics())
+        return exposition.answer(request, scrape=await self._fleet.scrape(name, _deadline(request)))
 
-    async def _scrape(self, collector: CacheCollector, deadline: float | None) -> Scrape:
-        """Scrape, and tell on stderr when a cache begins to fail, fails otherwise, or answers again."""
-        scrape = await collector.scrape(deadline)
-        cache = collector.cache
-        if scrape.failure != self._failures.get(cache.name):
-            text = (
-                f"cache {cache.name}: Redis answers again"
-                if scrape.failure is None
-                else sentence(cache, scrape.failure)
-            )
-            print(f"herdwatch: {text}", file=sys.stderr, flush=True)
-            self._failures[cache.name] = scrape.failure
-        return scrape
+    async def _reload(self, _: Request) -> Response:
+        try:
+            await self.reload()
+        except ConfigError as error:
+            return PlainTextResponse(f"{error}\n", 500)
+        return PlainTextResponse("reloaded\n")
 
     def _own_samples(self) -> Iterator[Sample]:
         yield "herdwatch_build", (herdwatch.__version__,), 1
-        for name, collector in self._collectors.items():
-            for reason, count in sorted(collector.dropped.items()):
-                yield "herdwatch_reports_dropped_total", (name, reason), count
+        for result, count in self._reloads.items():
+            yield "herdwatch_config_reloads_total", (result,), count
+        yield "herdwatch_config_last_reload_successful", (), self._loaded_well
+        yield "herdwatch_config_last_success_timestamp_seconds", (), self._loaded_at
+        yield from self._fleet.dropped()
 
     async def _discovery(self, request: Request) -> Response:
         host = request.headers.get("host", "")
-        address = host if _HOST.match(host) else self._config.exporter.listen
-        return JSONResponse(target_groups(self._config, address))
+        config = self._fleet.config
+        address = host if _HOST.match(host) else config.exporter.listen
+        return JSONResponse(target_groups(config, address))
 
     async def _runbook_index(self, _: Request) -> Response:
         return self._page("README", "Runbooks")
@@ -127,7 +140,9 @@ class Exporter:
         return HTMLResponse(to_html(text, title=title))
 
     async def _landing(self, _: Request) -> Response:
-        probes = "".join(f'<li><a href="/probe?target={escape(name)}">{escape(name)}</a></li>' for name in self._caches)
+        probes = "".join(
+            f'<li><a href="/probe?target={escape(name)}">{escape(name)}</a></li>' for name in self._fleet.names
+        )
         return HTMLResponse(_LANDING.format(version=escape(herdwatch.__version__), probes=probes))
 
 

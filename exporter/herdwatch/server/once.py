@@ -15,7 +15,7 @@ def once(config: Config) -> None:
     """Print one scrape of every cache, in text format; raises CheckFailed with a sentence per cache that fails."""
     scrapes = asyncio.run(_once(config))
     for scrape in scrapes:
-        sys.stdout.write(exposition.text(scrape.metrics()))
+        sys.stdout.write(exposition.text_of(scrape))
     failed = zip(config.caches, scrapes, strict=True)
     problems = [sentence(cache, scrape.failure) for cache, scrape in failed if scrape.failure is not None]
     if problems:
