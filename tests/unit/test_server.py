@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import pytest
+import yaml
 from starlette.testclient import TestClient
 
 from herdwatch import config as configuration
 from herdwatch.bundle.location import bundle_root
+from herdwatch.bundle.render import render_bundle
 from herdwatch.errors import UsageError
-from herdwatch.server import Exporter, bind, target_groups
+from herdwatch.server import Exporter, bind
 
 TWO_CACHES = """
 caches:
@@ -134,6 +137,7 @@ def test_an_answer_is_not_held_back_by_nagle() -> None:
         assert listener.proto != 0
 
 
-def test_discovery_can_be_rendered_without_a_request() -> None:
+def test_the_rendered_targets_are_those_of_discovery(client: TestClient) -> None:
     config = configuration.parse(TWO_CACHES, "two.yaml")
-    assert [group["targets"] for group in target_groups(config, "a:1")] == [["a:1"], ["a:1"]]
+    rendered = render_bundle(config)[PurePosixPath("alerts/targets.yml")]
+    assert yaml.safe_load(rendered) == client.get("/sd", headers={"host": config.exporter.listen}).json()

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from herdwatch.bundle import dashboards, promql, rules
 from herdwatch.bundle.location import CONTENT_ROOMS, bundle_root
+from herdwatch.bundle.targets import target_groups
 from herdwatch.bundle.templates import SUFFIX, environment, render
 from herdwatch.bundle.windows import Windows
 from herdwatch.config import Config, Overrides
@@ -35,6 +36,7 @@ def _values(config: Config) -> dict[str, object]:
     return {
         "config": config,
         "windows": Windows.of(config.scrape_interval),
+        "targets": target_groups(config, config.exporter.listen),
         "exporter_url": f"http://{config.exporter.listen}",
         "alerts_with_thresholds": tuple(Overrides.model_fields),
     }

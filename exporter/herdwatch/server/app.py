@@ -19,11 +19,11 @@ from starlette.routing import Route
 
 import herdwatch
 from herdwatch.bundle.pages import to_html
+from herdwatch.bundle.targets import target_groups
 from herdwatch.collector.info import Sample
 from herdwatch.config import Config
 from herdwatch.errors import ConfigError
 from herdwatch.server import exposition
-from herdwatch.server.discovery import target_groups
 from herdwatch.server.fleet import Fleet
 from herdwatch.server.log import say
 

@@ -1,4 +1,4 @@
-"""What Prometheus's service discovery is told: one target group per cache."""
+"""What Prometheus scrapes: one target group per cache, the same at /sd and in alerts/targets.yml."""
 
 from __future__ import annotations
 
