@@ -145,7 +145,7 @@ def test_an_interruption_in_the_loader_is_its_threads_alone_and_a_follower_takes
 
 
 def test_a_leader_interrupted_from_outside_in_its_loader_leaves_the_key_to_the_others(make: Make) -> None:
-    guard, second, begun = make(), Loader("value"), threading.Event()
+    guard, second, begun = make(), Loader("value", is_open=False), threading.Event()
 
     def endless(_key: str) -> None:
         begun.set()
@@ -158,6 +158,8 @@ def test_a_leader_interrupted_from_outside_in_its_loader_leaves_the_key_to_the_o
     until(lambda: guard.core.waiting() == 5)
     leader.interrupt(Timeout)
     assert isinstance(leader.outcome(), Timeout)
+    until(lambda: guard.core.waiting() == 4)  # who comes when the value is there already is a hit
+    second.open.set()
     assert [caller.outcome() for caller in followers] == ["value"] * 5
     assert second.calls == 1
     assert_counted(guard, led=2, shared=4)
@@ -166,6 +168,7 @@ def test_a_leader_interrupted_from_outside_in_its_loader_leaves_the_key_to_the_o
 def test_a_leader_interrupted_in_its_get_is_counted_nowhere_and_another_asks(make: Make, own: RedisServer) -> None:
     guard, load = make(own.url, timeout=10.0), Loader("value")
     assert guard.get("warm", load=load, ttl=60) == "value"  # a connection is open
+    load.open.clear()
     own.process.send(signal.SIGSTOP)
     leader = Caller(lambda: guard.get("k", load=load, ttl=60))
     time.sleep(0.1)
@@ -173,6 +176,8 @@ def test_a_leader_interrupted_in_its_get_is_counted_nowhere_and_another_asks(mak
     time.sleep(0.1)
     leader.interrupt(KeyboardInterrupt)
     own.process.send(signal.SIGCONT)
+    until(lambda: guard.core.waiting() == 4)
+    load.open.set()
     assert isinstance(leader.outcome(), KeyboardInterrupt)
     assert [caller.outcome() for caller in followers] == ["value"] * 5
     assert load.calls == 2
