@@ -142,6 +142,29 @@ REDIS = (
 )
 """Families of one Redis process. None of them is exported when Redis did not answer."""
 
+KEY_GROUPS = (
+    _gauge(
+        "cache_key_group_keys",
+        "Keys that match the pattern of a key group: an estimate from a sample of random keys, or an exact count.",
+        "RANDOMKEY times INFO keyspace: keys; SCAN",
+        "group",
+    ),
+    _gauge(
+        "cache_key_group_error_keys",
+        "Half-width of the 95 % confidence interval of cache_key_group_keys; 0 for an exact count.",
+        "RANDOMKEY times INFO keyspace: keys; SCAN",
+        "group",
+    ),
+    _gauge(
+        "cache_key_group_age_seconds",
+        "Time since the exact count of the group ended, which runs in the background, in small steps between scrapes; "
+        "absent for an estimate, which is made at the scrape.",
+        "SCAN",
+        "group",
+    ),
+)
+"""Families of key groups, there for a cache that has some configured; the age for groups counted exactly."""
+
 GUARD_COUNTERS = (
     _counter(
         "cache_lookups_total",
@@ -219,6 +242,9 @@ GUARD_HISTOGRAMS = (
 LOAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of cache_load_duration_seconds in seconds, from a lookup by primary key to the usual load timeout."""
 
+HTTP_REJECTIONS = ("too_many", "too_slow", "too_large", "unauthorized")
+"""The closed set of `herdwatch_http_rejected_total{reason}`."""
+
 SELF = (
     Family("herdwatch_build", "info", "The exporter's own version.", "exporter", ("version",)),
     _counter(
@@ -237,6 +263,13 @@ SELF = (
         "When the configuration in force was read, in Unix seconds.",
         "exporter",
     ),
+    _gauge("herdwatch_http_connections", "Connections to the exporter that are open.", "exporter"),
+    _counter(
+        "herdwatch_http_rejected_total",
+        "Connections and requests that the exporter turned away: one too many, too slow, too large, or not allowed.",
+        "exporter",
+        "reason",
+    ),
     _counter(
         "herdwatch_reports_dropped_total",
         "Application reports that were not used.",
@@ -250,6 +283,6 @@ SELF = (
 REPORT_DROP_REASONS = ("malformed", "version", "stale", "too_many")
 
 REPUBLISHED = GUARD_COUNTERS + GUARD_GAUGES
-FAMILIES = PROBE + REDIS + REPUBLISHED + GUARD_HISTOGRAMS + SELF
+FAMILIES = PROBE + REDIS + KEY_GROUPS + REPUBLISHED + GUARD_HISTOGRAMS + SELF
 BY_NAME = {family.name: family for family in FAMILIES}
 BY_SAMPLE = {family.sample: family for family in FAMILIES}

@@ -252,6 +252,25 @@ def test_at_every_scrape_interval_a_flush_is_told_within_three_scrapes(
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.parametrize(("floor", "caches"), [(1, set[str]()), (0.001, BOTH)])
+def test_at_every_scrape_interval_the_own_reads_of_three_exporters_are_below_the_traffic_floor(
+    promtool: Promtool, tmp_path: Path, interval: int, floor: float, caches: set[str]
+) -> None:
+    """Nobody uses the cache, its keys run out, and two more exporters begin to ask: three times the misses."""
+    incident = Incident(promtool, tmp_path, interval)
+    incident.keys(100, 10, restarted=False)
+    incident.counter("cache_hits_total", 0, 0)
+    for counter in ("cache_misses_total", "cache_requests_total"):
+        incident.counter(counter, 1, 3)
+    one = TWO_CACHES.format(interval=interval, users="overrides: {}")
+    incident.told(
+        f"{one}thresholds: {{traffic_floor: {floor}}}",
+        ("CacheHitRateLow", 20 * interval, caches),
+        ("CacheKeysLost", 4 * interval, caches),
+    )
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
 def test_at_every_scrape_interval_a_redis_that_is_down_is_told_at_the_third_scrape(
     promtool: Promtool, tmp_path: Path, interval: int
 ) -> None:

@@ -173,6 +173,31 @@ WRONG = {
         "links.runbook_base_url",
         "a bundle that pages needs it",
     ),
+    "a certificate's authority without TLS": (
+        cache("tls_ca_file: /etc/ca.pem"),
+        4,
+        "caches[0].tls_ca_file",
+        "tls_ca_file goes with a rediss:// url",
+    ),
+    "a certificate without its key": (
+        CACHE.replace("redis://", "rediss://") + "    tls_cert_file: /etc/c.pem\n",
+        4,
+        "caches[0].tls_cert_file",
+        "tls_cert_file and tls_key_file go together",
+    ),
+    "a file that is none": (cache('password_file: "a\\nb"'), 4, "caches[0].password_file", "a file is its path"),
+    "a scraper's authority without https": (
+        CACHE + "prometheus:\n  exporter_access:\n    ca_file: /etc/ca.pem\n",
+        6,
+        "prometheus.exporter_access.ca_file",
+        "ca_file goes with scheme: https",
+    ),
+    "a scraper's name without a password": (
+        CACHE + "prometheus:\n  exporter_access:\n    username: prometheus\n",
+        6,
+        "prometheus.exporter_access.username",
+        "username and password_file go together",
+    ),
     "an address without a port": (CACHE + "exporter:\n  listen: localhost\n", 5, "exporter.listen", "HOST:PORT"),
     "an address with a port out of range": (CACHE + "exporter:\n  listen: h:65536\n", 5, "exporter.listen", "as in"),
     "an address with a line break": (CACHE + 'exporter:\n  listen: "h\\n:80"\n', 5, "exporter.listen", "as in"),
@@ -389,9 +414,10 @@ def test_a_wrong_value_on_the_command_line_is_told_with_its_option(given: dict[s
 
 
 def test_another_address_leaves_the_rest_of_the_configuration_as_it_is() -> None:
-    config = parse(CACHE + "exporter:\n  deadline: 2s\n", SOURCE)
+    config = parse(CACHE + "exporter:\n  deadline: 2s\n  samples: 200\n  scan_budget: 1ms\n", SOURCE)
     moved = listening(config, "[::1]:0")
-    assert (moved.exporter.listen, moved.exporter.deadline, moved.caches) == ("[::1]:0", 2.0, config.caches)
+    assert moved.exporter == config.exporter.model_copy(update={"listen": "[::1]:0"})
+    assert moved.model_copy(update={"exporter": config.exporter}) == config
     with pytest.raises(ConfigError, match="--listen: an address is HOST:PORT"):
         listening(config, "here")
 
@@ -401,7 +427,8 @@ def uncommented(without: str) -> str:
     text = re.sub(r"(?m)^( +)# ( *\w+: .*|\w+:)$", r"\1\2", DEFAULT.read_text(encoding="utf-8"))
     text = re.sub(r"(?m)^#(  +\w+:.*)$", r"\1", text)
     text = re.sub(r": \{\}\n  ", ":\n  ", text)
-    return re.sub(rf"(?m)^ *{without}:.*\n", "", text)
+    text = text.replace("url: redis://", "url: rediss://")  # which is what the TLS files go with
+    return re.sub(rf"(?m)^ *{without}:.*\n", "", text, count=1)  # the cache's own, which stands first
 
 
 def blocks(section: Section) -> Iterator[Section]:

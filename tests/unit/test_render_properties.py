@@ -33,6 +33,9 @@ FIELDS: dict[str, tuple[Place, str, tuple[str, ...]]] = {
     "the exporter's address": (("exporter", "listen"), "harmless-exporter:80", ("", "h:", "[::1]:")),
     "an Alertmanager": (("prometheus", "alertmanagers", 0), "harmless-pager:80", ("", "h:", "[::1]:")),
     "an application": (("prometheus", "applications", 0), "harmless-application:80", ("", "h:", "[::1]:")),
+    "who scrapes": (("prometheus", "exporter_access", "username"), "harmless-scraper", ("", "a ")),
+    "the scraper's password": (("prometheus", "exporter_access", "password_file"), "harmless/password", ("", "/a")),
+    "the exporter's authority": (("prometheus", "exporter_access", "ca_file"), "harmless/authority", ("", "/a")),
     "a receiver's URL": (("receivers", "critical", "webhook_url"), "http://harmless-hook", ("", "http://h/?")),
     "where runbooks are": (("links", "runbook_base_url"), "http://harmless-pages", ("", "http://h/")),
     "where dashboards are": (("links", "dashboard_base_url"), "http://harmless-boards", ("", "https://h:1/")),
@@ -80,7 +83,11 @@ def document() -> dict[str, Any]:
         ],
         "exporter": {},
         "jobs": {},
-        "prometheus": {"alertmanagers": [""], "applications": ["", "127.0.0.1:8000"]},
+        "prometheus": {
+            "alertmanagers": [""],
+            "applications": ["", "127.0.0.1:8000"],
+            "exporter_access": {"scheme": "https"},
+        },
         "receivers": {"critical": {}, "watchdog": {"webhook_url": "http://127.0.0.1:9099/alive"}},
         "links": {},
     }
@@ -155,10 +162,12 @@ def test_any_text_is_refused_or_stands_in_its_place_and_changes_nothing_else(
         if config is None:
             assert refusal.startswith("herdwatch.yaml:")
             return
-        value = value_at(config, path)
+        old, new = usual, value_at(config, path)
+        if path[-1] == "url":  # what stands in the bundle is its address alone
+            old, new = "harmless:6379", config.caches[0].instance
         bundle = render_bundle(config)
         assert {name: structure(name, text) for name, text in bundle.items()} == {
-            name: exchanged(data, usual, value) for name, data in harmless.items()
+            name: exchanged(data, old, new) for name, data in harmless.items()
         }
 
     holds()

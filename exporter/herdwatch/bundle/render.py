@@ -37,7 +37,7 @@ def _values(config: Config) -> dict[str, object]:
         "config": config,
         "windows": Windows.of(config.scrape_interval),
         "targets": target_groups(config, config.exporter.listen),
-        "exporter_url": f"http://{config.exporter.listen}",
+        "exporter_url": f"{config.prometheus.exporter_access.scheme}://{config.exporter.listen}",
         "alerts_with_thresholds": tuple(Overrides.model_fields),
     }
 

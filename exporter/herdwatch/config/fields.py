@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -47,6 +48,20 @@ def _label(value: str) -> str:
     bad = [character for character in value if unicodedata.category(character)[0] in "CZ" and character != " "]
     if bad or not value.strip() or value != value.strip() or len(value) > 100:
         raise ValueError("a label is 1 to 100 printable characters on one line, without spaces at its ends")
+    return value
+
+
+def _pattern(value: str) -> str:
+    if not 0 < len(value) <= 200 or any(unicodedata.category(one)[0] in "CZ" and one != " " for one in value):
+        raise ValueError("a pattern is 1 to 200 printable characters on one line, as in user:*")
+    return value
+
+
+def _file(value: Any) -> Any:
+    if isinstance(value, str):
+        if not value or any(unicodedata.category(character)[0] == "C" for character in value):
+            raise ValueError("a file is its path: printable characters, at least one")
+        return Path(value)
     return value
 
 
@@ -111,6 +126,8 @@ Duration = Annotated[float, BeforeValidator(_duration)]
 Name = Annotated[str, AfterValidator(_name)]
 Job = Annotated[str, AfterValidator(_job)]
 Label = Annotated[str, AfterValidator(_label)]
+File = Annotated[Path, BeforeValidator(_file)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
@@ -123,3 +140,6 @@ class Section(BaseModel):
     """Base of every block: unknown keys are refused, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    unsupported: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are right elsewhere in a file of this format and not supported by herdwatch."""

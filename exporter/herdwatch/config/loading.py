@@ -1,15 +1,22 @@
-"""The text of a herdwatch.yaml -> a validated Config, or errors that name file, line, path and what would be right."""
+"""The text of a herdwatch.yaml -> a validated Config, or errors that name file, line, path and what would be right.
+
+Other YAML files that herdwatch reads are validated by the same means: `read` and `validated`.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from herdwatch.config.fields import Section
 from herdwatch.config.model import Config, Exporter
 from herdwatch.errors import ConfigError
+
+S = TypeVar("S", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,6 +41,12 @@ class _Loader(yaml.SafeLoader):
             raise _not_here(f"{str(node.value)[:40]!r} is no {kind}", node) from None
 
 
+class _TextLoader(_Loader):
+    """The same, with every plain value as text: what looks like a date or a number is a password as well."""
+
+    yaml_implicit_resolvers: Any = {}  # noqa: RUF012 - PyYAML's own name and form
+
+
 _MERGE = "tag:yaml.org,2002:merge"
 _YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, ValueError)
 """What PyYAML lets through where a value is not what its tag or its look says."""
@@ -45,33 +58,51 @@ def _not_here(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
 
 def load(path: Path) -> Config:
     """Read and validate herdwatch.yaml; raises ConfigError naming file, line, path and what would be right."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; give one with --config, or start from the commented default"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse(text, str(path))
+    return parse(read(path, missing="give one with --config, or start from the commented default"), str(path))
 
 
 def parse(text: str, source: str) -> Config:
     """Validate the text of a herdwatch.yaml; `source` is what errors call it."""
+    return validated(text, source, Config, example="caches:")
+
+
+def read(path: Path, *, missing: str) -> str:
+    """The text of a file; raises ConfigError, which says `missing` where there is no such file."""
     try:
-        data = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; {missing}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def validated(
+    text: str, source: str, model: type[S], *, example: str, secret: bool = False, context: dict[str, Any] | None = None
+) -> S:
+    """Validate the text of a YAML file by its model; raises ConfigError, which calls the file `source`.
+
+    `example` is a key that such a file has. The values of a `secret` file are text alone, and no error quotes one.
+    `context` is given to the model's validators.
+    """
+    try:
+        data = yaml.load(text, _TextLoader if secret else _Loader)  # noqa: S506 - SafeLoaders
         root = yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError, *_YAML_SLIPS) as error:
-        raise ConfigError(f"{source}:{_not_yaml(error, text)}") from None
+        problem = _not_yaml(error, text)
+        raise ConfigError(f"{source}:{_QUOTED.sub('...', problem) if secret else problem}") from None
     if not isinstance(data, dict):
         found = "empty" if data is None else f"a {type(data).__name__}"
-        raise ConfigError(f"{source}:1: the top level is {found}; it must be a mapping of keys such as caches:")
+        raise ConfigError(f"{source}:1: the top level is {found}; it must be a mapping of keys such as {example}")
     try:
-        return Config.model_validate(data)
+        return model.model_validate(data, context=context)
     except ValidationError as error:
-        raise ConfigError(_explain(error, source, root)) from None
+        raise ConfigError(_explain(error, source, root, model)) from None
+
+
+_QUOTED = re.compile(r"'.*'|\".*\"")
+"""A value as PyYAML repeats it in its errors."""
 
 
 def _not_yaml(error: Exception, text: str) -> str:
@@ -91,10 +122,10 @@ def single(url: str, **credentials: Any) -> Config:
 def listening(config: Config, address: str) -> Config:
     """The same configuration with the exporter at another address, HOST:PORT."""
     try:
-        exporter = Exporter.model_validate({**config.exporter.model_dump(exclude={"deadline"}), "listen": address})
+        listen = Exporter.model_validate({"listen": address}).listen
     except ValidationError as error:
         raise ConfigError(f"--listen: {_message(error.errors()[0])}") from None
-    return config.model_copy(update={"exporter": exporter.model_copy(update={"deadline": config.exporter.deadline})})
+    return config.model_copy(update={"exporter": config.exporter.model_copy(update={"listen": listen})})
 
 
 def _from_command_line(data: dict[str, Any], option: str) -> Config:
@@ -129,7 +160,7 @@ def _path(detail: Any) -> list[int | str]:
     return [part for part in (*detail["loc"], *inner) if part != "[key]"]
 
 
-def _explain(error: ValidationError, source: str, root: yaml.Node | None) -> str:
+def _explain(error: ValidationError, source: str, root: yaml.Node | None, model: type[Section]) -> str:
     lines = []
     for detail in error.errors(include_url=False):
         if detail["type"] == "too_short" and detail["input"]:
@@ -137,7 +168,7 @@ def _explain(error: ValidationError, source: str, root: yaml.Node | None) -> str
         path = _path(detail)
         message = _message(detail)
         if detail["type"] == "extra_forbidden":
-            message = f"unknown key; known here: {_known_keys(path)}"
+            message = _unknown(_section_at(path, model), path[-1])
         where = _dotted(path)
         lines.append(f"{source}:{_line(root, path)}: {where + ': ' if where else ''}{message}")
     return "\n".join(lines)
@@ -151,21 +182,26 @@ def _dotted(path: list[int | str]) -> str:
     return text
 
 
-def _known_keys(path: list[int | str]) -> str:
-    model: Any = Config
+def _unknown(section: type[Section], key: int | str) -> str:
+    known = ", ".join(section.model_fields)
+    return (
+        f"not supported; supported here: {known}" if key in section.unsupported else f"unknown key; known here: {known}"
+    )
+
+
+def _section_at(path: list[int | str], root: type[Section]) -> type[Section]:
+    """The section that the last key of `path` stands in."""
+    section = root
     for part in path[:-1]:
-        if isinstance(part, int):
-            continue
-        field = model.model_fields.get(part)
-        if field is None:  # a name chosen by the user, as under databases: or receivers:
-            continue
-        nested = _models_in(field.annotation)
-        model = nested[0] if nested else model
-    return ", ".join(model.model_fields)
+        # Positions in a list and names chosen by the user, as under databases: or receivers:, are no fields.
+        field = section.model_fields.get(str(part))
+        nested = _models_in(field.annotation) if field is not None else []
+        section = nested[0] if nested else section
+    return section
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _models_in(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from herdwatch.config.fields import (
     Address,
     BaseUrl,
     Duration,
+    File,
     HttpUrl,
     Job,
     Label,
     Name,
+    Pattern,
     Rate,
     Ratio,
     RedisUrl,
@@ -26,6 +28,9 @@ from herdwatch.config.fields import (
 from herdwatch.errors import ConfigError
 
 Severity = Literal["critical", "warning", "info", "watchdog"]
+
+MAX_GROUPS = 50
+"""Key groups of one cache."""
 
 
 class Database(Section):
@@ -65,6 +70,17 @@ class Thresholds(Section):
     traffic_floor: Rate = 1.0
 
 
+def _few_enough(groups: Mapping[str, str]) -> Mapping[str, str]:
+    if len(groups) > MAX_GROUPS:
+        raise ValueError(
+            f"{len(groups)} groups; at most {MAX_GROUPS}, because each is a series and is matched every time"
+        )
+    return groups
+
+
+Groups = Annotated[dict[Label, Pattern], AfterValidator(_few_enough)]
+
+
 class Cache(Section):
     """One Redis to watch. The password is read where `password_env` or `password_file` says, at connection time."""
 
@@ -73,14 +89,38 @@ class Cache(Section):
     team: Label = "platform"
     username: Label | None = None
     password_env: Name | None = None
-    password_file: Path | None = Field(default=None, strict=False)
+    password_file: File | None = None
+    tls_ca_file: File | None = None
+    tls_cert_file: File | None = None
+    tls_key_file: File | None = None
     database: Name | None = None
+    groups: Groups = Field(default={})
+    exact_groups: tuple[Label, ...] = Field(default=(), strict=False)
     overrides: Overrides = Overrides()
 
     @model_validator(mode="after")
     def _one_password(self) -> Cache:
         if self.password_env and self.password_file:
             raise WrongHere("give password_env or password_file, not both", "password_file")
+        return self
+
+    @model_validator(mode="after")
+    def _tls(self) -> Cache:
+        given = [name for name in ("tls_ca_file", "tls_cert_file", "tls_key_file") if getattr(self, name) is not None]
+        if given and not self.url.startswith("rediss://"):
+            raise WrongHere(f"{given[0]} goes with a rediss:// url", given[0])
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise WrongHere("tls_cert_file and tls_key_file go together", given[-1])
+        return self
+
+    @model_validator(mode="after")
+    def _exact_groups_are_groups(self) -> Cache:
+        for number, name in enumerate(self.exact_groups):
+            if name not in self.groups:
+                known = ", ".join(sorted(self.groups)) or "none"
+                raise WrongHere(f"groups has no {name!r}; there is: {known}", "exact_groups", number)
+            if name in self.exact_groups[:number]:
+                raise WrongHere(f"the group {name!r} is given twice", "exact_groups", number)
         return self
 
     @property
@@ -91,6 +131,17 @@ class Cache(Section):
             return parts.path
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{host}:{parts.port or 6379}"
+
+    @property
+    def user(self) -> str | None:
+        """The ACL user, from `username` or the URL; None where neither names one."""
+        return self.username or unquote(urlsplit(self.url).username or "") or None
+
+    @property
+    def logical_database(self) -> int:
+        """The number of the database that the URL names; 0 where it names none."""
+        parts = urlsplit(self.url)
+        return 0 if parts.scheme == "unix" else int(parts.path.strip("/") or 0)
 
     def password(self) -> str | None:
         """The password from its reference, or None; raises ConfigError where the reference leads nowhere."""
@@ -112,10 +163,15 @@ class Cache(Section):
 
 
 class Exporter(Section):
-    """Where the exporter listens and how long a scrape may take."""
+    """Where the exporter listens, how long a scrape may take, and what it may cost to count key groups.
+
+    `samples` are random keys per scrape and cache, `scan_budget` seconds of Redis's time per second.
+    """
 
     listen: Address = "127.0.0.1:9878"
     deadline: Annotated[Duration, Field(gt=0)] = 4.0
+    samples: Annotated[int, Field(ge=100, le=10_000)] = 1000
+    scan_budget: Annotated[Duration, Field(ge=0.001, le=0.5)] = 0.01
 
 
 class Jobs(Section):
@@ -126,11 +182,29 @@ class Jobs(Section):
     application: Job = "herdwatch-applications"
 
 
+class ExporterAccess(Section):
+    """How Prometheus reaches an exporter that runs with --web.config.file."""
+
+    scheme: Literal["http", "https"] = "http"
+    ca_file: File | None = None
+    username: Label | None = None
+    password_file: File | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> ExporterAccess:
+        if (self.username is None) != (self.password_file is None):
+            raise WrongHere("username and password_file go together", "username" if self.username else "password_file")
+        if self.ca_file is not None and self.scheme == "http":
+            raise WrongHere("ca_file goes with scheme: https", "ca_file")
+        return self
+
+
 class Prometheus(Section):
     """What the rendered prometheus.yml talks to."""
 
     alertmanagers: tuple[Address, ...] = Field(default=("127.0.0.1:9093",), strict=False)
     applications: tuple[Address, ...] = Field(default=(), strict=False)
+    exporter_access: ExporterAccess = ExporterAccess()
 
 
 class Receiver(Section):
