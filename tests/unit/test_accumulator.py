@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from herdwatch.collector.accumulator import ReportAccumulator
+from herdwatch import reports
+from herdwatch.collector.accumulator import STEP_REPORTS, ReportAccumulator
 from herdwatch.collector.families import families
 
 NOW = 10_000.0
@@ -104,6 +106,50 @@ def test_groups_beyond_the_cap_are_dropped_and_counted() -> None:
     accumulator.update(fields, NOW)
     assert len({labels[1] for family, labels, _ in accumulator.samples() if family.endswith("requests_total")}) == 2
     assert accumulator.dropped["too_many"] == 3
+
+
+def test_services_beyond_the_cap_are_dropped_and_counted_with_all_that_they_tell() -> None:
+    accumulator = ReportAccumulator(max_services=2)
+    warming = {"target": 9, "done": 1, "active": 1}
+    fields = {b"app%d/1" % number: told(1, enabled=1, warmup=warming) for number in range(5)}
+    accumulator.update(fields, NOW)
+    assert {labels[0] for _, labels, _ in accumulator.samples()} == {"app0", "app1"}
+    assert accumulator.dropped == {"too_many": 3}
+
+
+def test_a_stale_report_takes_no_place_from_a_service_that_lives() -> None:
+    accumulator = ReportAccumulator(max_services=1)
+    accumulator.update({b"gone/1": told(1, at=NOW - 500), b"app/1": told(1)}, NOW)
+    assert gauge(accumulator, "singleflight_inflight") == {"app": 0}
+
+
+def test_a_report_of_which_not_a_byte_has_changed_is_not_parsed_again_and_counts_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accumulator = ReportAccumulator(max_groups=1)
+    fields = {b"app/1": told(1_000, inflight=3), b"app/2": told(5, group="carts")}
+    accumulator.update(fields, NOW)
+    monkeypatch.setattr(reports, "parse", lambda *_: pytest.fail("parsed again"))
+    accumulator.update(fields, NOW + 10)
+    assert (requests(accumulator), gauge(accumulator, "singleflight_inflight")) == (0, {"app": 3})
+    assert accumulator.dropped["too_many"] == 2
+    accumulator.update(fields, NOW + 500)
+    assert (gauge(accumulator, "singleflight_inflight"), accumulator.dropped["stale"]) == ({}, 2)
+
+
+@pytest.mark.parametrize("pauses", [0, 1, 2])
+def test_a_read_that_is_left_halfway_counts_nothing_twice_and_the_next_one_all(pauses: int) -> None:
+    accumulator = ReportAccumulator()
+    whole = 3 * STEP_REPORTS
+
+    def read(misses: int) -> Fields:
+        return {b"app/%d" % number: told(misses) for number in range(whole)}
+
+    accumulator.update(read(100), NOW)
+    for _ in zip(range(pauses), accumulator.steps(read(110), NOW), strict=False):
+        assert requests(accumulator) <= 10 * whole
+    accumulator.update(read(110), NOW)
+    assert requests(accumulator) == 10 * whole
 
 
 def test_malformed_stale_and_foreign_reports_are_dropped_and_counted_by_reason() -> None:
