@@ -1,13 +1,9 @@
-"""What a scrape says when Redis does not answer as it should, and that it ends in time."""
+"""What comes before and after a failed scrape, and what people are told. The faults themselves: test_fault_table.py."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,7 @@ import pytest
 
 from herdwatch.cli import run
 from herdwatch.collector import CacheCollector, Scrape, sentence
-from herdwatch.collector.client import reason
+from herdwatch.collector.failures import reason
 from herdwatch.config import Cache
 from herdwatch.metrics import FAILURE_REASONS, PROBE
 from herdwatch.stack import RedisServer, Supervisor, free_port
@@ -36,30 +32,6 @@ def scrape(url: str, *, deadline: float | None = 1.0, **cache: Any) -> Scrape:
     return asyncio.run(run())
 
 
-@contextlib.contextmanager
-def fake_server(answer: bytes | None) -> Iterator[str]:
-    """Accepts, and answers every connection with these bytes, or stays silent: what no real Redis does."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        open_ones: list[socket.socket] = []
-
-        def run() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    open_ones.append(connection)
-                    if answer is not None:
-                        connection.recv(4096)
-                        connection.sendall(answer)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
-        for connection in open_ones:
-            connection.close()
-
-
 def assert_down(found: Scrape, why: str) -> None:
     assert found.failure == why
     samples = {(name, labels): value for name, labels, value in found.samples}
@@ -67,18 +39,6 @@ def assert_down(found: Scrape, why: str) -> None:
     assert [labels for name, labels in samples if name == "cache_failure"] == [(why,)]
     assert {name for name, _ in samples} == {family.name for family in PROBE}
     assert found.guard == []
-
-
-def test_nobody_listens() -> None:
-    assert_down(scrape(f"redis://127.0.0.1:{free_port()}/0"), "refused")
-
-
-def test_the_socket_file_is_missing(tmp_path: Path) -> None:
-    assert_down(scrape(f"unix://{tmp_path / 'redis.sock'}"), "refused")
-
-
-def test_the_name_does_not_resolve() -> None:
-    assert_down(scrape("redis://redis.invalid:6379/0", deadline=GENEROUS_SECONDS), "dns")
 
 
 def test_a_stopped_redis_times_out_and_is_up_again_once_it_goes_on(supervisor: Supervisor) -> None:
@@ -99,31 +59,6 @@ def test_a_stopped_redis_times_out_and_is_up_again_once_it_goes_on(supervisor: S
     assert_down(second, "timeout")
 
 
-def test_a_server_that_accepts_and_stays_silent_times_out() -> None:
-    with fake_server(None) as url:
-        assert_down(scrape(url, deadline=0.3), "timeout")
-
-
-def test_a_server_that_speaks_another_protocol() -> None:
-    with fake_server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as url:
-        assert_down(scrape(url), "protocol")
-
-
-def test_a_plain_redis_asked_for_tls(shared: RedisServer) -> None:
-    found = scrape(shared.url.replace("redis://", "rediss://"), deadline=2.0)
-    assert found.failure in ("tls", "timeout")
-
-
-@pytest.mark.parametrize("given", ["", "wrong"])
-def test_the_password_is_missing_or_wrong(supervisor: Supervisor, tmp_path: Path, given: str) -> None:
-    redis = RedisServer(supervisor, "--requirepass", PASSWORD, name=f"password{given}")
-    file = tmp_path / "password"
-    file.write_text(given)
-    credentials = {"password_file": file} if given else {}
-    found = scrape(redis.url, **credentials)
-    assert_down(found, "auth")
-
-
 def test_the_right_password_from_a_file(supervisor: Supervisor, tmp_path: Path) -> None:
     redis = RedisServer(supervisor, "--requirepass", PASSWORD, name="right")
     file = tmp_path / "password"
@@ -133,15 +68,6 @@ def test_the_right_password_from_a_file(supervisor: Supervisor, tmp_path: Path) 
 
 def test_a_password_reference_that_leads_nowhere_is_a_failed_scrape(shared: RedisServer, tmp_path: Path) -> None:
     assert_down(scrape(shared.url, password_file=tmp_path / "none"), "auth")
-
-
-def test_a_user_who_may_not_run_info(supervisor: Supervisor, tmp_path: Path) -> None:
-    redis = RedisServer(supervisor, name="forbidden")
-    (tmp_path / "password").write_text(PASSWORD)
-    with redis.client() as client:
-        client.acl_setuser("blind", enabled=True, passwords=[f"+{PASSWORD}"], commands=["+ping"])
-    found = scrape(redis.url, username="blind", password_file=tmp_path / "password")
-    assert_down(found, "permission")
 
 
 def test_a_user_who_may_only_run_info_sees_all_of_redis_and_leaves_the_acl_log_empty(
@@ -158,23 +84,6 @@ def test_a_user_who_may_only_run_info_sees_all_of_redis_and_leaves_the_acl_log_e
         succeeded = {labels[0]: value for name, labels, value in found.samples if name == "cache_collector_success"}
         assert succeeded == {"info": 1, "commandstats": 1, "reports": 1}
         assert client.acl_log() == []
-
-
-def test_without_permission_for_reports_the_rest_is_there(supervisor: Supervisor, tmp_path: Path) -> None:
-    redis = RedisServer(supervisor, name="infoonly")
-    (tmp_path / "password").write_text(PASSWORD)
-    with redis.client() as client:
-        client.acl_setuser("narrow", enabled=True, passwords=[f"+{PASSWORD}"], commands=["+info"])
-    found = scrape(redis.url, username="narrow", password_file=tmp_path / "password")
-    succeeded = {labels[0]: value for name, labels, value in found.samples if name == "cache_collector_success"}
-    assert (found.failure, succeeded) == (None, {"info": 1, "commandstats": 1, "reports": 0})
-
-
-def test_too_many_clients(supervisor: Supervisor) -> None:
-    redis = RedisServer(supervisor, "--maxclients", "2", name="crowded")
-    with redis.client() as first, redis.client() as second:
-        assert (first.ping(), second.ping()) == (True, True)
-        assert_down(scrape(redis.url), "maxclients")
 
 
 def test_concurrent_scrapes_of_a_stopped_redis_all_end_in_time(supervisor: Supervisor) -> None:

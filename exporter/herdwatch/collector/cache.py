@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client.core import Metric
-from redis import exceptions as errors
 
 from herdwatch import reports
 from herdwatch.collector import info, replication
 from herdwatch.collector.accumulator import ReportAccumulator
-from herdwatch.collector.client import Command, Link, reason
+from herdwatch.collector.exact_pass import ExactPass
 from herdwatch.collector.families import families
 from herdwatch.collector.info import Fields, ProcessMemory, Sample
+from herdwatch.collector.key_groups import SPREAD_SECONDS, KeyGroups
+from herdwatch.collector.link import Ask, Link
+from herdwatch.collector.parts import Parts, expect, told, why_not
+from herdwatch.collector.resp import Command
 from herdwatch.config import Cache
-from herdwatch.errors import ConfigError
 
 _COMMANDS: tuple[Command, ...] = (("INFO",), ("INFO", "commandstats"), ("HGETALL", reports.KEY))
 
-_log = logging.getLogger("herdwatch.exporter")
+_LAST_SECONDS = 0.05
+"""What is left of a scrape's time when it gives up counting keys, so that the rest is told in time."""
 
 
 @dataclass(slots=True)
@@ -46,12 +49,22 @@ class CacheCollector:
     """
 
     def __init__(
-        self, cache: Cache, *, timeout: float, protocol: int = 2, clock: Callable[[], float] = time.monotonic
+        self,
+        cache: Cache,
+        *,
+        timeout: float,
+        samples: int = 1000,
+        scan_budget: float = 0.01,
+        protocol: int = 2,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cache = cache
         self._timeout = timeout
         self._clock = clock
         self._link = Link(cache, protocol=protocol)
+        self._groups = KeyGroups(cache.groups, exact=cache.exact_groups, samples=samples, budget=scan_budget)
+        self._pass_link = Link(cache, protocol=protocol)
+        self._pass: asyncio.Task[None] | None = None
         self._memory = ProcessMemory()
         self._accumulator = ReportAccumulator()
         # Answers must be taken in one after the other, or a restart between two scrapes would be seen twice.
@@ -69,15 +82,16 @@ class CacheCollector:
 
     async def scrape(self, deadline: float | None = None) -> Scrape:
         """Ask Redis once; returns within `deadline` seconds, or the configured timeout if that is less."""
-        began = self._clock()
+        began, bound = self._clock(), self.bound(deadline)
+        parts = Parts(clock=self._clock, began=began, until=began + bound - _LAST_SECONDS)
         try:
-            async with asyncio.timeout(self.bound(deadline)), self._turn:
-                answers = await self._link.ask(_COMMANDS)
-                if isinstance(answers[0], Exception):
-                    raise answers[0]
-        except (errors.RedisError, OSError, ConfigError) as error:
-            return self.failed(reason(error), self._clock() - began)
-        return self._read(answers, self._clock() - began)
+            async with asyncio.timeout(bound), self._turn:
+                answers = await self._link.ask(_COMMANDS, patience=bound / 2)
+                fields = info.parse(expect(answers[0], bytes))
+                self._memory.observe(fields)
+                return await self._read(fields, answers, parts)
+        except Exception as error:
+            return self.failed(why_not("info", error), self._clock() - began)
 
     def bound(self, deadline: float | None) -> float:
         """How many seconds a scrape may take that is given `deadline` by whoever asks for it."""
@@ -85,67 +99,64 @@ class CacheCollector:
 
     def failed(self, why: str, seconds: float) -> Scrape:
         """What a scrape says when Redis did not answer for this reason, known after so many seconds."""
-        parts = [_Part(name, seconds, why) for name in self._parts]
-        return Scrape([("cache_up", (), 0), ("cache_failure", (why,), 1), *_told(parts)], failure=why)
+        parts = [sample for name in self._parts for sample in told(name, seconds, why)]
+        return Scrape([("cache_up", (), 0), ("cache_failure", (why,), 1), *parts], failure=why)
 
     async def aclose(self) -> None:
-        """Close the connection; the collector can be used again and then makes a new one."""
-        await self._link.hang_up()
+        """Close the connections; the collector can be used again and then makes new ones."""
+        exact, self._pass = self._pass, None
+        if exact is not None:
+            exact.cancel()
+            await asyncio.wait([exact])
+        self._link.hang_up()
 
     @property
     def _parts(self) -> tuple[str, ...]:
-        return ("info", "commandstats", "reports")
+        exact = ("exact_pass",) if self._cache.exact_groups else ()
+        return ("info", "commandstats", "reports", *exact, *(("key_groups",) if self._cache.groups else ()))
 
-    def _read(self, answers: list[Any], seconds: float) -> Scrape:
-        fields = info.parse(answers[0])
-        self._memory.observe(fields)
-        scrape = Scrape([("cache_up", (), 1), *info.samples(fields, self._memory), *replication.samples(fields)])
-        parts = [_Part("info", seconds)]
-        for name, answer, read in (
-            ("commandstats", answers[1], lambda answer: info.flushes(info.parse(answer))),
-            ("reports", answers[2], lambda answer: self._reported(fields, answer)),
-        ):
-            part = _Part(name, seconds)
-            parts.append(part)
-            found = part.of(answer, read)
-            (scrape.guard if name == "reports" else scrape.samples).extend(found)
-        scrape.samples.extend(_told(parts))
+    async def _read(self, fields: Fields, answers: list[Any], parts: Parts) -> Scrape:
+        samples = [*info.samples(fields, self._memory), *replication.samples(fields)]
+        scrape = Scrape([("cache_up", (), 1), *samples])
+        parts.worked("info")
+        scrape.samples += await parts.take("commandstats", self._flushes(answers[1]))
+        scrape.guard += await parts.take("reports", self._reported(fields, answers[2]))
+        if self._groups.exact_pass is not None:
+            await parts.take("exact_pass", self._see_to(self._groups.exact_pass, fields))
+        if self._cache.groups:
+            scrape.samples += await parts.take("key_groups", self._counted(fields, parts.left))
+        scrape.samples += parts.samples()
         return scrape
 
-    def _reported(self, fields: Fields, answer: Any) -> Iterator[Sample]:
+    async def _flushes(self, answer: Any) -> list[Sample]:
+        return list(info.flushes(info.parse(expect(answer, bytes))))
+
+    async def _reported(self, fields: Fields, answer: Any) -> list[Sample]:
         now = info.server_time(fields)
-        # RESP2 has no maps: there it is a list of names and values in turn.
-        pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
-        self._accumulator.update(pairs, time.time() if now is None else now)
-        return self._accumulator.samples()
+        names_and_values = expect(answer, list)
+        pairs = zip(names_and_values[::2], names_and_values[1::2], strict=True)
+        reports = {expect(name, bytes): expect(value, bytes) for name, value in pairs}
+        for _ in self._accumulator.steps(reports, time.time() if now is None else now):
+            await asyncio.sleep(0)  # hundreds of reports must not hold up the scrapes of other caches
+        return list(self._accumulator.samples())
 
+    async def _counted(self, fields: Fields, left: float) -> list[Sample]:
+        keys = info.keys(fields, self._cache.logical_database)
+        return await self._groups.samples(self._link.ask, keys, spread=min(SPREAD_SECONDS, left / 4))
 
-@dataclass(slots=True)
-class _Part:
-    """One part of a scrape: when its answer was there, in seconds, and why it has none."""
-
-    name: str
-    seconds: float
-    why: str | None = None
-
-    def of(self, answer: Any, read: Callable[[Any], Iterable[Sample]]) -> list[Sample]:
-        """What `read` makes of an answer; nothing, and the reason kept, when it is an error or makes one."""
-        try:
-            if isinstance(answer, Exception):
-                raise answer
-            return list(read(answer))
-        except errors.RedisError as error:
-            self.why = reason(error)
-        except Exception as error:
-            # Ours to mend, but not at the price of the scrape.
-            _log.error("part %s of a scrape failed with %s", self.name, type(error).__name__)
-            self.why = "protocol"
+    async def _see_to(self, exact: ExactPass, fields: Fields) -> list[Sample]:
+        """See that the exact count runs; raises what went wrong with it last."""
+        exact.observe(fields.get("run_id"))
+        if self._pass is None:
+            self._pass = asyncio.create_task(exact.run(self._passing))
+        if exact.failure is not None:
+            raise exact.failure
         return []
 
-
-def _told(parts: Iterable[_Part]) -> Iterator[Sample]:
-    for part in parts:
-        yield "cache_collector_success", (part.name,), part.why is None
-        yield "cache_collector_duration_seconds", (part.name,), part.seconds
-        if part.why is not None:
-            yield "cache_collector_failure", (part.name, part.why), 1
+    @asynccontextmanager
+    async def _passing(self) -> AsyncIterator[Ask]:
+        """A connection of its own for the exact count, so that it never holds up a scrape."""
+        try:
+            yield self._pass_link.ask
+        finally:
+            self._pass_link.hang_up()

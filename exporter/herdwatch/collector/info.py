@@ -16,7 +16,11 @@ Fields = Mapping[str, str]
 Sample = tuple[str, tuple[str, ...], float]
 """(family, label values, value)"""
 
-_DATABASE = re.compile(r"^db(\d{1,5})$")
+MAX_DATABASES = 1000
+LONGEST_WORD = 100
+"""What the other side may make of labels."""
+
+_DATABASE = re.compile(r"db[0-9]{1,5}")
 
 _PLAIN = (
     ("cache_hits_total", "keyspace_hits"),
@@ -70,8 +74,10 @@ class ProcessMemory:
     def observe(self, fields: Fields) -> None:
         """Take in one answer. Under one run_id the first start time stands, which removes its jitter of a second."""
         # Only a name of this form is a database: Redis 8 has fields that merely start like one.
-        found = (name for name in fields if name[:2] == "db" and _DATABASE.match(name))
-        self.databases.update(name[2:] for name in found)
+        found = (name for name in fields if name[:2] == "db" and _DATABASE.fullmatch(name))
+        for name in found:
+            if len(self.databases) < MAX_DATABASES:
+                self.databases.add(name[2:])
         run_id, now, uptime = fields.get("run_id"), server_time(fields), number(fields, "uptime_in_seconds")
         if run_id == self.run_id and self.start_time is not None:
             return
@@ -93,8 +99,14 @@ def samples(fields: Fields, memory: ProcessMemory) -> Iterator[Sample]:
     if memory.start_time is not None:
         yield "cache_start_time_seconds", (), memory.start_time
     yield "cache_restarts_total", (), memory.restarts
-    names = ("redis_version", "redis_mode", "maxmemory_policy")
-    yield "cache", tuple(fields.get(name, "") for name in names), 1
+    words = (_version(fields), fields.get("redis_mode", ""), fields.get("maxmemory_policy", ""))
+    yield "cache", tuple(word[:LONGEST_WORD] for word in words), 1
+
+
+def _version(fields: Fields) -> str:
+    """A Valkey calls itself Redis 7.2.4 for the sake of old clients, and has its own version beside that."""
+    valkey = fields.get("valkey_version")
+    return f"valkey {valkey}" if valkey else fields.get("redis_version", "")
 
 
 def _lookups(fields: Fields) -> Iterator[Sample]:
@@ -111,6 +123,11 @@ def _databases(fields: Fields, memory: ProcessMemory) -> Iterator[Sample]:
         counts = pairs(fields.get(f"db{database}", ""))
         yield "cache_keys", (database,), number(counts, "keys") or 0.0
         yield "cache_expiring_keys", (database,), number(counts, "expires") or 0.0
+
+
+def keys(fields: Fields, database: int) -> int:
+    """Keys of one logical database; 0 where INFO omits it."""
+    return int(number(pairs(fields.get(f"db{database}", "")), "keys") or 0)
 
 
 def _loading(fields: Fields) -> Iterator[Sample]:

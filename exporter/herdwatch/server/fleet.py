@@ -95,4 +95,5 @@ class Fleet:
 
 
 def _collector(cache: Cache, config: Config) -> CacheCollector:
-    return CacheCollector(cache, timeout=config.exporter.deadline)
+    exporter = config.exporter
+    return CacheCollector(cache, timeout=exporter.deadline, samples=exporter.samples, scan_budget=exporter.scan_budget)

@@ -1,0 +1,60 @@
+"""Why a scrape or a part of it did not work: a closed set of reasons, and a sentence for people for each."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from herdwatch.collector.resp import ProtocolError, ReplyError
+from herdwatch.config import Cache
+from herdwatch.errors import ConfigError
+
+
+def reason(error: BaseException) -> str:
+    """The label `reason` of what went wrong: of FAILURE_REASONS for a scrape, of PART_FAILURE_REASONS for a part."""
+    if isinstance(error, ReplyError):
+        return _BY_CODE.get(error.code) or _by_words(error, _REPLIES)
+    by_type = next((name for kinds, name in _BY_TYPE if isinstance(error, kinds)), None)
+    return by_type or _by_words(error, _SYSTEM)
+
+
+# From the particular to the general: a certificate error is an OSError too.
+_BY_TYPE: tuple[tuple[type[BaseException], str], ...] = (
+    (ConfigError, "auth"),  # the only one at this moment: a password's reference that leads nowhere
+    (ProtocolError, "protocol"),
+    (ssl.SSLError, "tls"),
+    (socket.gaierror, "dns"),
+    (TimeoutError, "timeout"),
+    (ConnectionRefusedError, "refused"),
+    (FileNotFoundError, "refused"),
+)
+_BY_CODE = {"LOADING": "loading", "NOAUTH": "auth", "WRONGPASS": "auth", "NOPERM": "permission"}
+_REPLIES = (
+    (("max number of clients",), "maxclients"),
+    (("invalid password", "without any password", "no password is set", "number of arguments for 'auth'"), "auth"),
+)
+_SYSTEM = ((("errno 111", "connection refused"), "refused"),)
+"""A name with several addresses that all refuse is one error with the words of each."""
+
+
+def _by_words(error: BaseException, table: tuple[tuple[tuple[str, ...], str], ...]) -> str:
+    text = str(error).lower()
+    return next((name for words, name in table if any(word in text for word in words)), "other")
+
+
+_ADVICE = {
+    "refused": "nothing listens there; start Redis or correct the url",
+    "timeout": "no answer in time; see whether it is overloaded, stopped or behind a firewall",
+    "auth": "the user or password is missing or wrong; name where it is kept: password_env or password_file",
+    "permission": "the user may not run INFO; give it +info and, for reports, ~herdwatch:reports +hgetall",
+    "tls": "the TLS handshake failed; see whether it speaks TLS (rediss://) and who signed its certificate",
+    "dns": "the host name does not resolve; correct the url",
+    "maxclients": "it has no connection left; raise its maxclients or find who holds them",
+    "protocol": "what answers is no Redis; correct the url",
+    "other": "the connection broke; see the log of Redis",
+}
+
+
+def sentence(cache: Cache, why: str) -> str:
+    """What to tell people about a failed scrape, without any text from the other side; `why` as from `reason`."""
+    return f"cache {cache.name}: Redis at {cache.instance} does not answer ({why}): {_ADVICE[why]}"
