@@ -87,6 +87,12 @@ def exporter(
         Path | None, typer.Option(metavar="FILE", help="File with the password, with --redis-url.")
     ] = None,
     runbooks: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of rendered runbook pages.")] = None,
+    web_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--web.config.file", metavar="FILE", help="TLS and basic auth, as Prometheus's exporters take it."
+        ),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print one scrape and exit; 1 if a cache fails.")] = False,
 ) -> None:
     """Publish one or many caches to Prometheus."""
@@ -97,13 +103,24 @@ def exporter(
     credentials = {"username": username, "password_env": password_env, "password_file": password_file}
     if redis_url is None and any(credentials.values()):
         raise UsageError("--username, --password-env and --password-file go with --redis-url")
-    loaded = _load(config) if redis_url is None else configuration.single(redis_url, **credentials)
-    if listen is not None:
-        loaded = configuration.listening(loaded, listen)
+
+    def read() -> Config:
+        loaded = _load(config) if redis_url is None else configuration.single(redis_url, **credentials)
+        return loaded if listen is None else configuration.listening(loaded, listen)
+
     if once:
-        server.once(loaded)
+        server.once(read())
         return
-    server.serve(loaded, runbooks=runbooks or bundle_root() / "runbooks")
+    server.serve(read, runbooks=runbooks or bundle_root() / "runbooks", web=server.Web(web_config))
+
+
+@app.command()
+def acl(config: ConfigOption = None) -> None:
+    """Print the ACL rule of the Redis user that the exporter needs, for each cache; PASSWORD is for you to replace."""
+    from herdwatch.collector.acl import explained
+
+    for cache in _load(config).caches:
+        print(*explained(cache), sep="\n")
 
 
 @app.command()

@@ -21,6 +21,8 @@ import herdwatch
 from herdwatch import __main__ as script
 from herdwatch import cli, server
 from herdwatch.bundle.location import bundle_root
+from herdwatch.config import Config
+from herdwatch.server import Web
 
 SECONDS = 30.0
 """Deadline of every wait; what it waits for takes well under a second."""
@@ -84,6 +86,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "an address of nobody": (
         ["exporter", "--redis-url", "redis://h", "--listen", "192.0.2.1:9878"],
         "cannot listen on 192.0.2.1:9878: ",
+    ),
+    "a web configuration that is not there": (
+        ["exporter", "--redis-url", "redis://h", "--web.config.file", "gone.yml"],
+        "gone.yml: no such file; it is what --web.config.file names",
     ),
     "a folder without a bundle": (["check", "."], "holds no rendered bundle"),
     "a folder that is not there": (["check", "gone"], "gone: holds no rendered bundle"),
@@ -278,6 +284,11 @@ def test_an_exporter_of_an_unreachable_redis_answers_and_ends_when_asked(
 
 def test_the_default_configuration_is_that_of_the_bundle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[tuple[str, Path]] = []
-    monkeypatch.setattr(server, "serve", lambda config, *, runbooks: served.append((config.exporter.listen, runbooks)))
+
+    def serve(read: Callable[[], Config], *, runbooks: Path, web: Web) -> None:
+        assert (web.tls, web.users) == (None, {})
+        served.append((read().exporter.listen, runbooks))
+
+    monkeypatch.setattr(server, "serve", serve)
     assert run("exporter", "--listen", "127.0.0.1:0") == (0, "", "")
     assert served == [("127.0.0.1:0", bundle_root() / "runbooks")]

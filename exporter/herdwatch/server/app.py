@@ -6,7 +6,6 @@ A scrape is always answered with 200: what went wrong is told by `cache_up` and 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
@@ -25,7 +24,9 @@ from herdwatch.config import Config
 from herdwatch.errors import ConfigError
 from herdwatch.server import exposition
 from herdwatch.server.fleet import Fleet
-from herdwatch.server.log import say
+from herdwatch.server.reload import Reloads
+from herdwatch.server.stats import HttpStats
+from herdwatch.server.web import Web
 
 SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 SCRAPE_MARGIN_SECONDS = 0.25
@@ -37,15 +38,23 @@ _HOST = re.compile(r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$")
 class Exporter:
     """One exporter process: the fleet it watches, and the HTTP application over it.
 
-    `runbooks` is the folder of rendered pages; `read` gives the configuration anew when it is told to reload.
+    `runbooks` is the folder of rendered pages. `read` gives the configuration anew when it is told to reload, and the
+    files of `web` are read again with it. `stats` is what the HTTP side counts about itself.
     """
 
-    def __init__(self, config: Config, *, runbooks: Path, read: Callable[[], Config] | None = None) -> None:
-        self._read = read or (lambda: config)
+    def __init__(
+        self,
+        config: Config,
+        *,
+        runbooks: Path,
+        read: Callable[[], Config] | None = None,
+        web: Web | None = None,
+        stats: HttpStats | None = None,
+    ) -> None:
         self._runbooks = runbooks
+        self._stats = stats or HttpStats()
         self._fleet = Fleet(config)
-        self._reloads = {"ok": 0, "refused": 0}
-        self._loaded_at, self._loaded_well = time.time(), True
+        self.reloads = Reloads(self._fleet, web or Web(), read=read or (lambda: config))
         self._self = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._self)
         PlatformCollector(registry=self._self)
@@ -63,26 +72,6 @@ class Exporter:
                 Route("/-/reload", self._reload, methods=["POST"]),
             ]
         )
-
-    async def reload(self) -> None:
-        """Read the configuration again; raises ConfigError, and watches what it did before, when it is wrong.
-
-        The address to listen on is the only thing that stays as it was.
-        """
-        try:
-            config = self._read()
-        except ConfigError as error:
-            self._reloads["refused"] += 1
-            self._loaded_well = False
-            say(f"the new configuration is refused, the old one stays: {error}")
-            raise
-        before = self._fleet.config
-        await self._fleet.adopt(config)
-        self._reloads["ok"] += 1
-        self._loaded_at, self._loaded_well = time.time(), True
-        say(f"reloaded: {len(config.caches)} caches")
-        if config.exporter.listen != before.exporter.listen:
-            say(f"exporter.listen is {config.exporter.listen} now; the old address stays until a restart")
 
     async def aclose(self) -> None:
         """Close every connection to Redis."""
@@ -103,17 +92,15 @@ class Exporter:
 
     async def _reload(self, _: Request) -> Response:
         try:
-            await self.reload()
+            await self.reloads.reload()
         except ConfigError as error:
             return PlainTextResponse(f"{error}\n", 500)
         return PlainTextResponse("reloaded\n")
 
     def _own_samples(self) -> Iterator[Sample]:
         yield "herdwatch_build", (herdwatch.__version__,), 1
-        for result, count in self._reloads.items():
-            yield "herdwatch_config_reloads_total", (result,), count
-        yield "herdwatch_config_last_reload_successful", (), self._loaded_well
-        yield "herdwatch_config_last_success_timestamp_seconds", (), self._loaded_at
+        yield from self.reloads.samples()
+        yield from self._stats.samples()
         yield from self._fleet.dropped()
 
     async def _discovery(self, request: Request) -> Response:

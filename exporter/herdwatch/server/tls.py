@@ -8,6 +8,11 @@ from pathlib import Path
 
 Context = ssl.SSLContext
 
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""How OpenSSL's versions say that a key belongs to another certificate, of the same or of another kind."""
+
+_WEAKNESSES = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
+
 
 class WrongFile(ValueError):
     """A file does not serve; `key` is what the configuration calls it."""
@@ -48,15 +53,15 @@ class TlsFiles:
 
     def _load_pair(self, context: Context) -> None:
         _load_authority(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self.certificate, "cert_file")
-        _read(self.key, "key_file")
+        _readable(self.key, "key_file")
         try:
             context.load_cert_chain(self.certificate, self.key, password=_no_passphrase)
         except _Encrypted:
             raise WrongFile("key_file", f"{self.key} is encrypted; give a key without a passphrase") from None
         except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
+            if error.reason in _MISMATCHES:
                 message = f"{self.key} is not the key of the certificate in {self.certificate}"
-            elif error.reason in ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"):
+            elif error.reason in _WEAKNESSES:
                 raise WrongFile("cert_file", f"{self.certificate} is too weak for OpenSSL: {error.reason}") from None
             else:
                 message = f"{self.key} holds no private key in PEM form"
@@ -64,16 +69,18 @@ class TlsFiles:
 
 
 def _load_authority(context: Context, path: Path, key: str) -> None:
-    text = _read(path, key)
+    _readable(path, key)
     try:
-        context.load_verify_locations(cadata=text)
-    except (ssl.SSLError, ValueError):
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError:
         raise WrongFile(key, f"{path} holds no certificate in PEM form") from None
 
 
-def _read(path: Path, key: str) -> str:
+def _readable(path: Path, key: str) -> None:
+    """Find out what OpenSSL does not tell: which file it is, and why it cannot be read."""
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        with path.open("rb") as file:
+            file.read(1)
     except (OSError, ValueError) as error:
         raise WrongFile(key, f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
 

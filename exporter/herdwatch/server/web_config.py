@@ -9,25 +9,21 @@ import re
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import bcrypt
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from herdwatch.config import Section, WrongHere, read, validated
+from herdwatch.config.fields import File
 from herdwatch.server.tls import Context, TlsFiles, WrongFile
 
 MAX_COST = 14
 """Cost of a bcrypt hash beyond which a check takes seconds; 14 takes about one."""
 
-_HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+_HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$([./A-Za-z0-9]{53})")
 _TAKEN_CLIENT_AUTH = ("NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 _REFUSED_CLIENT_AUTH = ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert")
 _TAKEN_VERSIONS = ("TLS12", "TLS13")
 _REFUSED_VERSIONS = ("TLS10", "TLS11")
-
-
-def _file(value: Path) -> Path:
-    if value == Path():
-        raise ValueError("names no file")
-    return value
 
 
 def _client_auth(value: str) -> str:
@@ -57,16 +53,25 @@ def _user(value: str) -> str:
 
 def _hash(value: str) -> str:
     match = _HASH.fullmatch(value)
-    if match is None or not 4 <= int(match[1]) <= 31:
+    if match is None or not 4 <= int(match[1]) <= 31 or not _computes(f"$2b$04${match[2]}"):
         raise ValueError(
-            "must be a bcrypt hash, which starts with $2a$, $2b$ or $2y$ and its cost; make one with: htpasswd -nBC 10 ''"
+            "must be a bcrypt hash: $2a$, $2b$ or $2y$, a cost from 04 to 31, '$' and 53 characters; "
+            "make one with: htpasswd -nBC 10 ''"
         )
     if int(match[1]) > MAX_COST:
         raise ValueError(f"cost {match[1]} is refused: each check would take seconds; use at most {MAX_COST}")
     return value
 
 
-File = Annotated[Path, Field(strict=False), AfterValidator(_file)]
+def _computes(cheap: str) -> bool:
+    """Whether bcrypt takes salt and digest, tried at its lowest cost: a millisecond."""
+    try:
+        bcrypt.checkpw(b"", cheap.encode())
+    except ValueError:
+        return False
+    return True
+
+
 User = Annotated[str, AfterValidator(_user)]
 Hash = Annotated[str, AfterValidator(_hash)]
 

@@ -80,15 +80,33 @@ class RedisServer:
 
 
 class ExporterServer:
-    """`herdwatch exporter` as a process of its own, from a configuration file whose `exporter.listen` it takes."""
+    """`herdwatch exporter` as a process of its own, from a configuration file whose `exporter.listen` it takes.
 
-    def __init__(self, supervisor: Supervisor, config: Path, *, listen: str, runbooks: Path | None = None) -> None:
+    With `web_config`, the file of `--web.config.file`, only who it lets in is answered; `url` is https where it is.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        config: Path,
+        *,
+        listen: str,
+        runbooks: Path | None = None,
+        web_config: Path | None = None,
+    ) -> None:
         self.url = f"http://{listen}"
         command = [sys.executable, "-m", "herdwatch", "exporter", "--config", str(config)]
         if runbooks is not None:
             command += ["--runbooks", str(runbooks)]
+        if web_config is not None:
+            command += ["--web.config.file", str(web_config)]
         self.process = supervisor.start("exporter", command)
-        self.process.wait_until(lambda: http.answers(f"{self.url}/-/ready"))
+        if web_config is None:
+            self.process.wait_until(lambda: http.answers(f"{self.url}/-/ready"))
+        else:
+            self.process.wait_until(lambda: f"://{listen}\n" in self.process.log.read_text(errors="replace"))
+            if f"https://{listen}\n" in self.process.log.read_text(errors="replace"):
+                self.url = f"https://{listen}"
 
 
 class PrometheusServer:
