@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check render bench tools clean
+.PHONY: help demo test test-servers check render bench tools clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 $(STAMP): pyproject.toml constraints.txt hatch_build.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("herdwatch: $(PYTHON) is Python %d.%d; install Python 3.11 or later, or say which: make PYTHON=python3.11" % v[:2])'
@@ -27,6 +27,9 @@ demo: tools ## from a Redis restart to a delivered page (KEEP=1 leaves it runnin
 
 test: tools ## every test
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-servers: tools ## the tests that face Redis, on every Redis and Valkey to be had
+	@$(BIN)/python tests/every_server.py $(ARGS)
 
 check: tools ## lint, types, import contracts, rendered files in step
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from herdwatch import tools
+from herdwatch.errors import ToolError
 from herdwatch.stack import RedisServer, Supervisor
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--redis-server",
+        type=Path,
+        metavar="FILE",
+        help="the redis-server or valkey-server that the tests start, instead of the first that is found",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path: Path | None = config.getoption("--redis-server")
+    if path is not None:
+        try:
+            tools.choose("redis-server", path)
+        except ToolError as error:
+            raise pytest.UsageError(f"--redis-server: {error}") from None
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from tests.packaging.programs import CHECKOUT, run
 
 from herdwatch import __version__
 from herdwatch.bundle.location import CONTENT_ROOMS
-
-CHECKOUT = Path(__file__).parents[2]
-SECONDS = 120.0
-"""Deadline of every program."""
 
 ALONE = """
 import sys
@@ -37,40 +31,6 @@ assert herdwatch.guard.__file__.startswith({wheel!r}), herdwatch.guard.__file__
 print(sorted({{"pydantic", "typer", "rich", "jinja2", "yaml", "starlette", "uvicorn"}} & set(sys.modules)))
 """
 """Imports the guard where only the packages of a bare installation are."""
-
-
-def run(*command: str | Path, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    if path is not None:
-        env["PYTHONPATH"] = str(path)
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
-
-
-@pytest.fixture(scope="module")
-def tracked() -> list[str]:
-    """Every file that git knows, by its path in the checkout."""
-    done = run("git", "-c", "safe.directory=*", "ls-files", "-z", cwd=CHECKOUT)
-    assert done.returncode == 0, done.stderr
-    return [name for name in done.stdout.split("\0") if (CHECKOUT / name).is_file()]
-
-
-@pytest.fixture(scope="module")
-def wheel(tracked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that is built from those files alone."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in tracked:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(CHECKOUT / name, source / name)
-    done = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source, cwd=out)
-    assert done.returncode == 0, done.stdout + done.stderr
-    [made] = out.glob("*.whl")
-    return made
-
-
-@pytest.fixture(scope="module")
-def content(wheel: Path) -> set[str]:
-    with zipfile.ZipFile(wheel) as archive:
-        return {name for name in archive.namelist() if not name.endswith("/")}
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +57,10 @@ def test_the_bundle_in_the_wheel_is_the_bundle_in_the_checkout(content: set[str]
     assert bundle == {name for name in tracked if name.partition("/")[0] in (*CONTENT_ROOMS, "herdwatch.yaml")}
     assert "alerts/templates/herdwatch.rules.yml.j2" in bundle
     assert "alerts/herdwatch.rules.yml" in bundle
+
+
+def test_the_source_archive_holds_what_git_knows(archived: set[str], tracked: list[str]) -> None:
+    assert archived == {*tracked, "PKG-INFO"} - {".ci/run"}
 
 
 def test_the_wheel_installs_the_command(installed: Path) -> None:

@@ -39,7 +39,7 @@ def name(path: Path) -> str:
 
 
 def test_the_signal_path_is_the_floor_plan() -> None:
-    assert folders(CHECKOUT) == {"alerts", "dashboards", "exporter", "runbooks", "tests"}
+    assert folders(CHECKOUT) == {"alerts", "dashboards", "deploy", "exporter", "runbooks", "tests"}
 
 
 def test_the_source_root_holds_the_package_and_nothing_else() -> None:

