@@ -11,9 +11,11 @@ import pytest
 import typer
 import yaml
 
+from herdwatch import config as configuration
 from herdwatch.bundle import pages, rules
 from herdwatch.bundle.location import bundle_root
 from herdwatch.cli import app
+from herdwatch.collector.acl import setuser
 
 ROOT = bundle_root()
 README = (ROOT / "README.md").read_text()
@@ -70,6 +72,11 @@ def test_the_scrape_configuration_of_the_readme_is_that_of_the_bundle() -> None:
         assert mine.items() <= {**theirs, "http_sd_configs": mine.get("http_sd_configs")}.items()
         for sd, rendered_sd in zip(mine.get("http_sd_configs", []), theirs.get("http_sd_configs", []), strict=True):
             assert sd["url"] == rendered_sd["url"]
+
+
+def test_the_acl_rule_of_the_readme_is_that_of_the_cache_that_it_scrapes() -> None:
+    (shown,) = (line for _, text in BLOCKS for line in text.splitlines() if " ACL SETUSER " in line)
+    assert shown == f"redis-cli {setuser(configuration.single('redis://127.0.0.1:6379').caches[0])}"
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make ([a-z]+)", "\n".join(text for _, text in BLOCKS), re.MULTILINE))

@@ -96,3 +96,14 @@ def test_a_report_is_stale_after_three_missed_writings_and_at_least_a_minute(
 def test_any_bytes_are_a_report_or_malformed(field: bytes, value: bytes) -> None:
     with contextlib.suppress(MalformedReport):
         assert reports.parse(field, value).service
+
+
+@pytest.mark.parametrize("name", ["a b", "é", "日本", "a\u00a0b", "a\u2028b", '"', "x" * 100])
+def test_a_name_may_hold_whatever_is_no_control_character(name: str) -> None:
+    assert reports.check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "\x00", "a\nb", "\u200b", "\ud800", "\ue000", "x" * 101])
+def test_control_characters_and_what_has_no_character_are_in_no_name(name: str) -> None:
+    with pytest.raises(MalformedReport, match="is no name"):
+        reports.check_name(name)
