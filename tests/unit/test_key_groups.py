@@ -88,7 +88,7 @@ def test_the_writes_are_spread_over_the_time_that_is_given_for_them() -> None:
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    asyncio.run(KeyGroups(GROUPS, sleep=sleep).samples(ask := Scripted(b"user:1"), 10, spread=0.5))
+    asyncio.run(KeyGroups(GROUPS, samples=1000, sleep=sleep).samples(ask := Scripted(b"user:1"), 10, spread=0.5))
     assert len(pauses) == len(ask.writes) - 1
     assert sum(pauses) == pytest.approx(0.45)
 
@@ -100,7 +100,7 @@ def test_an_empty_database_has_no_keys_in_any_group_for_certain_and_is_not_asked
 
 
 def test_a_database_that_was_emptied_meanwhile_has_no_keys_in_any_group() -> None:
-    found = sampled(Scripted(None), 1000)
+    found = sampled(Scripted(None), 1000, samples=1000)
     assert found["keys", "users"] == 0
     assert found["error_keys", "users"] == pytest.approx(3.827, rel=0.001)
 
@@ -111,7 +111,7 @@ def test_a_database_that_was_emptied_meanwhile_has_no_keys_in_any_group() -> Non
 )
 def test_an_error_of_redis_is_raised_as_it_is_even_as_the_last_answer(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
-        sampled(Scripted(*[b"user:1"] * 999, error), 1000)
+        sampled(Scripted(*[b"user:1"] * 799, error), 1000)
 
 
 @pytest.mark.parametrize("answer", [7, "user:1", [b"user:1"], True])

@@ -22,6 +22,7 @@ from herdwatch.collector.link import Ask, Link
 from herdwatch.collector.parts import Parts, expect, told, why_not
 from herdwatch.collector.resp import Command
 from herdwatch.config import Cache
+from herdwatch.config.model import SAMPLES
 
 _COMMANDS: tuple[Command, ...] = (("INFO",), ("INFO", "commandstats"), ("HGETALL", reports.KEY))
 
@@ -53,7 +54,7 @@ class CacheCollector:
         cache: Cache,
         *,
         timeout: float,
-        samples: int = 1000,
+        samples: int = SAMPLES,
         scan_budget: float = 0.01,
         protocol: int = 2,
         clock: Callable[[], float] = time.monotonic,

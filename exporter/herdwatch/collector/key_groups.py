@@ -21,6 +21,7 @@ from herdwatch.collector.info import Sample
 from herdwatch.collector.link import Ask
 from herdwatch.collector.parts import expect
 from herdwatch.collector.resp import Command
+from herdwatch.config.model import SAMPLES
 
 CHUNK = 100
 """Keys asked for in one write: Redis serves nobody else for the 0.3 ms that they take. Smaller writes were measured to
@@ -45,7 +46,7 @@ class KeyGroups:
         groups: Mapping[str, str],
         *,
         exact: Collection[str] = (),
-        samples: int = 1000,
+        samples: int = SAMPLES,
         budget: float = 0.01,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

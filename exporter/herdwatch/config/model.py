@@ -31,6 +31,8 @@ Severity = Literal["critical", "warning", "info", "watchdog"]
 
 MAX_GROUPS = 50
 """Key groups of one cache."""
+SAMPLES = 800
+"""Random keys per scrape: about 4 ms of Redis, for an error of 2.8 points on a group of a fifth of all keys."""
 
 
 class Database(Section):
@@ -170,7 +172,7 @@ class Exporter(Section):
 
     listen: Address = "127.0.0.1:9878"
     deadline: Annotated[Duration, Field(gt=0)] = 4.0
-    samples: Annotated[int, Field(ge=100, le=10_000)] = 1000
+    samples: Annotated[int, Field(ge=100, le=10_000)] = SAMPLES
     scan_budget: Annotated[Duration, Field(ge=0.001, le=0.5)] = 0.01
 
 

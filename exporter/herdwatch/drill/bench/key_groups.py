@@ -22,6 +22,7 @@ from rich.table import Table
 from herdwatch.collector.key_groups import KeyGroups
 from herdwatch.collector.link import Link
 from herdwatch.config import Cache
+from herdwatch.config.model import SAMPLES
 from herdwatch.drill.bench.figures import Spread, p99, ratio, verdict
 from herdwatch.errors import ToolError
 from herdwatch.stack import RedisServer, Supervisor, free_port
@@ -61,7 +62,7 @@ def measure(supervisor: Supervisor, redis: RedisServer, console: Console, *, key
 
 
 def _cost(supervisor: Supervisor, redis: RedisServer, client: Redis, console: Console, keys: int) -> str:
-    ways = [_Way("herdwatch, sample of 1000", _ours(redis, keys), COUNTS), *_theirs(supervisor, redis, console)]
+    ways = [_Way(f"herdwatch, sample of {SAMPLES}", _ours(redis, keys), COUNTS), *_theirs(supervisor, redis, console)]
     for number in range(CPU_ROUNDS):
         console.print(f"key groups, round {number + 1} of {CPU_ROUNDS}: {len(GROUPS)} patterns, each way in turn")
         idle = _idle(client)
