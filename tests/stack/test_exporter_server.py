@@ -23,8 +23,11 @@ from urllib.parse import urlsplit
 
 import bcrypt
 import pytest
+import yaml
 from tests.certificates import Pair, self_signed
 
+from herdwatch import config as configuration
+from herdwatch.bundle.render import render_bundle, write
 from herdwatch.server.connections import MAX_CONNECTIONS
 from herdwatch.server.serving import MOST_FILES, raise_file_limit
 from herdwatch.stack import ExporterServer, PrometheusServer, RedisServer, Supervisor, free_port
@@ -252,17 +255,19 @@ def test_a_prometheus_discovers_and_scrapes_over_tls_with_a_password(
     supervisor: Supervisor, pairs: dict[str, Pair]
 ) -> None:
     exporter = guarded(supervisor, pairs, mutual=True)
-    tls = f"{{ca_file: {pairs['server'].certificate}, cert_file: {pairs['prometheus'].certificate}, "
-    tls += f"key_file: {pairs['prometheus'].key}}}"
-    auth = f"{{username: prometheus, password: {PASSWORD}}}"
-    config = supervisor.folder / "prometheus.yml"
-    config.write_text(
-        f"global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n- job_name: herdwatch\n"
-        f"  scheme: https\n  tls_config: {tls}\n  basic_auth: {auth}\n"
-        f"  http_sd_configs:\n  - {{url: '{exporter.server.url}/sd', tls_config: {tls}, basic_auth: {auth}}}\n"
-    )
+    password = supervisor.folder / "password"
+    password.write_text(PASSWORD)
+    access = {"scheme": "https", "ca_file": str(pairs["server"].certificate)}
+    access |= {"cert_file": str(pairs["prometheus"].certificate), "key_file": str(pairs["prometheus"].key)}
+    access |= {"username": "prometheus", "password_file": str(password)}
+    file = supervisor.folder / "herdwatch.yaml"
+    data = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**data, "scrape_interval": "5s", "prometheus": {"exporter_access": access}}))
+    write(render_bundle(configuration.load(file)), supervisor.folder / "bundle")
+    config = supervisor.folder / "bundle/alerts/prometheus.yml"
     prometheus = PrometheusServer(supervisor, config)
     prometheus.process.wait_until(lambda: prometheus.value('cache_up{cache="users"}') == 1)
+    prometheus.process.wait_until(lambda: prometheus.value('up{job="herdwatch-exporter"}') == 1)
     assert urlsplit(exporter.server.url).scheme == "https"
 
 

@@ -192,6 +192,12 @@ WRONG = {
         "prometheus.exporter_access.ca_file",
         "ca_file goes with scheme: https",
     ),
+    "a scraper's certificate without its key": (
+        CACHE + "prometheus:\n  exporter_access:\n    scheme: https\n    cert_file: /etc/c.pem\n",
+        7,
+        "prometheus.exporter_access.cert_file",
+        "cert_file and key_file go together",
+    ),
     "a scraper's name without a password": (
         CACHE + "prometheus:\n  exporter_access:\n    username: prometheus\n",
         6,

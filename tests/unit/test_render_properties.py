@@ -36,6 +36,8 @@ FIELDS: dict[str, tuple[Place, str, tuple[str, ...]]] = {
     "who scrapes": (("prometheus", "exporter_access", "username"), "harmless-scraper", ("", "a ")),
     "the scraper's password": (("prometheus", "exporter_access", "password_file"), "harmless/password", ("", "/a")),
     "the exporter's authority": (("prometheus", "exporter_access", "ca_file"), "harmless/authority", ("", "/a")),
+    "the scraper's certificate": (("prometheus", "exporter_access", "cert_file"), "harmless/certificate", ("", "/a")),
+    "the scraper's key": (("prometheus", "exporter_access", "key_file"), "harmless/key", ("", "/a")),
     "a receiver's URL": (("receivers", "critical", "webhook_url"), "http://harmless-hook", ("", "http://h/?")),
     "where runbooks are": (("links", "runbook_base_url"), "http://harmless-pages", ("", "http://h/")),
     "where dashboards are": (("links", "dashboard_base_url"), "http://harmless-boards", ("", "https://h:1/")),

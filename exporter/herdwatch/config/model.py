@@ -189,15 +189,25 @@ class ExporterAccess(Section):
 
     scheme: Literal["http", "https"] = "http"
     ca_file: File | None = None
+    cert_file: File | None = None
+    key_file: File | None = None
     username: Label | None = None
     password_file: File | None = None
+
+    @property
+    def tls(self) -> dict[str, File]:
+        """The files of Prometheus's tls_config that are given, by its own names."""
+        files = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
+        return {name: file for name, file in files.items() if file is not None}
 
     @model_validator(mode="after")
     def _whole(self) -> ExporterAccess:
         if (self.username is None) != (self.password_file is None):
             raise WrongHere("username and password_file go together", "username" if self.username else "password_file")
-        if self.ca_file is not None and self.scheme == "http":
-            raise WrongHere("ca_file goes with scheme: https", "ca_file")
+        if self.tls and self.scheme == "http":
+            raise WrongHere(f"{next(iter(self.tls))} goes with scheme: https", next(iter(self.tls)))
+        if (self.cert_file is None) != (self.key_file is None):
+            raise WrongHere("cert_file and key_file go together", "cert_file" if self.cert_file else "key_file")
         return self
 
 
