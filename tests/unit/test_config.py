@@ -7,20 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.one_cache import CACHE, SOURCE, cache, check_told
 
 from herdwatch.bundle.location import bundle_root
 from herdwatch.config import Cache, Config, Section, listening, load, model, parse, single
 from herdwatch.errors import ConfigError
 
-SOURCE = "here/herdwatch.yaml"
-CACHE = "caches:\n  - name: users\n    url: redis://127.0.0.1:6379/0\n"
 SEED = "databases:\n  main:\n    capacity: 2500\n    peak: 50000\n"
 DEFAULT = bundle_root() / "herdwatch.yaml"
-
-
-def cache(lines: str) -> str:
-    """A configuration whose one cache has these lines, from line 4 on."""
-    return CACHE + "".join(f"    {line}\n" for line in lines.splitlines())
 
 
 def named(name: str) -> str:
@@ -214,12 +208,7 @@ WRONG = {
 
 @pytest.mark.parametrize("sentence", WRONG)
 def test_a_wrong_value_is_told_with_its_line_its_path_and_what_would_be_right(sentence: str) -> None:
-    text, line, path, right = WRONG[sentence]
-    with pytest.raises(ConfigError) as caught:
-        parse(text, SOURCE)
-    assert str(caught.value).startswith(f"{SOURCE}:{line}: {path}: ")
-    assert right in str(caught.value)
-    assert "\n" not in str(caught.value)
+    check_told(WRONG[sentence])
 
 
 def test_aliases_that_stand_for_a_million_million_values_are_refused_without_being_counted() -> None:

@@ -141,6 +141,8 @@ def _from_command_line(data: dict[str, Any], option: str) -> Config:
 _IN_YAML = {
     "dict_type": "must be a mapping of keys",
     "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
     "missing": "is required",
     "model_type": "must be a mapping of keys",
     "string_type": "must be text; put it in quotes if it is",
