@@ -121,6 +121,7 @@ def acl(config: ConfigOption = None) -> None:
 
     for cache in _load(config).caches:
         print(*explained(cache), sep="\n")
+    print("# then ACL SAVE where Redis has an aclfile, else CONFIG REWRITE: without, a restart takes the user along")
 
 
 @app.command()

@@ -115,9 +115,23 @@ def test_one_scrape_on_the_terminal_says_what_is_wrong(
     assert run([*base, redis.url, "--password-file", str(tmp_path / "wrong")]) == 1
     answer = capsys.readouterr()
     assert 'cache_failure{reason="auth"} 1.0' in answer.out
-    assert answer.err == (
-        f"herdwatch: cache cache: Redis at {redis.address} does not answer (auth): the user or password is missing or "
-        "wrong; name where it is kept: password_env or password_file\n"
+    assert answer.err.startswith(
+        f"herdwatch: cache cache: Redis at {redis.address} does not answer (auth): the user or password is missing"
+    )
+    assert answer.err.count("\n") == 1
+
+    assert run([*base, redis.url, "--password-file", str(tmp_path / "nowhere")]) == 1
+    missing = (
+        f"herdwatch: cache cache: password_file {tmp_path / 'nowhere'} cannot be read: No such file or directory\n"
+    )
+    assert capsys.readouterr().err == missing
+
+    with redis.client(password=PASSWORD) as client:
+        client.set("herdwatch:reports", "no hash")
+    assert run([*base, redis.url, "--password-file", str(tmp_path / "right")]) == 0
+    assert capsys.readouterr().err == (
+        "herdwatch: cache cache: no reports (other): see the log of Redis; a herdwatch:reports that is no hash must be "
+        "deleted\n"
     )
 
     assert run([*base, f"redis://127.0.0.1:{free_port()}"]) == 1

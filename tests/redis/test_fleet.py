@@ -191,7 +191,7 @@ def test_a_reload_takes_a_new_file(file: Path, client: TestClient) -> None:
     assert client.get("/probe?target=carts").status_code == 404
     file.write_text(file.read_text() + file.read_text().split("\n")[1].replace("users", "carts") + "\n")
     answer = client.post("/-/reload")
-    assert (answer.status_code, answer.text) == (200, "reloaded\n")
+    assert (answer.status_code, answer.text) == (200, "reloaded: 2 caches\n")
     assert "cache_up 1.0" in client.get("/probe?target=carts").text
     assert [group["labels"]["cache"] for group in client.get("/sd").json()] == ["users", "carts"]
     assert reloads(client) == {
@@ -223,8 +223,34 @@ def test_a_reload_that_moves_the_address_says_that_it_needs_a_restart(
     file: Path, client: TestClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file.write_text(file.read_text() + "exporter: {listen: 127.0.0.1:1}\n")
-    assert client.post("/-/reload").status_code == 200
+    assert "restart" in client.post("/-/reload").text
     assert "exporter.listen is 127.0.0.1:1 now; the old address stays until a restart" in capsys.readouterr().err
+
+
+def test_a_reload_tells_of_a_password_that_cannot_be_read(file: Path, client: TestClient) -> None:
+    file.write_text(file.read_text().replace("}", ", password_file: nowhere}"))
+    told = f"cache users: password_file {file.parent / 'nowhere'} cannot be read: No such file or directory\n"
+    assert client.post("/-/reload").text == f"reloaded: 1 caches\n{told}"
+
+
+def test_what_troubles_a_cache_is_told_once_and_its_end_too(
+    supervisor: Supervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    redis = RedisServer(supervisor, name="troubled")
+
+    async def work(fleet: Fleet) -> None:
+        for command in (("SET", "herdwatch:reports", "x"), ("GET", "x"), ("DEL", "herdwatch:reports"), ("GET", "x")):
+            with redis.client() as client:
+                client.execute_command(*command)
+            await fleet.scrape("cache0")
+        redis.kill()
+        await fleet.scrape("cache0")
+
+    run(watching(redis), work)
+    trouble, end, down = capsys.readouterr().err.splitlines()
+    assert trouble.startswith("herdwatch: cache cache0: no reports (other): ")
+    assert end == "herdwatch: cache cache0: Redis answers again, all of it"
+    assert "does not answer (refused)" in down
 
 
 def test_a_reload_is_asked_for_with_post(client: TestClient) -> None:

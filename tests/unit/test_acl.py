@@ -12,7 +12,7 @@ from herdwatch.cli import run
 from herdwatch.collector import acl
 from herdwatch.config import Cache
 
-BASE = "ACL SETUSER herdwatch on '>PASSWORD' resetkeys '~herdwatch:reports' -@all +info +hgetall"
+BASE = "ACL SETUSER herdwatch resetpass on '>PASSWORD' resetkeys '~herdwatch:reports' -@all +info +hgetall"
 
 RULES: dict[str, tuple[dict[str, Any], str]] = {
     "a cache": ({}, BASE),
@@ -48,6 +48,7 @@ def test_a_rule_is_one_word_each_for_redis_as_for_a_shell() -> None:
         "ACL",
         "SETUSER",
         "herdwatch",
+        "resetpass",
         "on",
         ">PASSWORD",
         *acl.permissions(Cache(name="c", url="redis://h")),
@@ -69,6 +70,7 @@ def test_the_command_prints_a_comment_and_a_rule_for_each_cache_and_no_password(
         "# cache users at 127.0.0.1:6379; herdwatch.yaml needs username: herdwatch for it\n"
         f"{BASE}\n"
         "# cache carts at 10.0.0.2:6380\n"
-        f"{BASE.replace('SETUSER herdwatch', 'SETUSER watcher')} +select\n",
+        f"{BASE.replace('SETUSER herdwatch', 'SETUSER watcher')} +select\n"
+        "# then ACL SAVE where Redis has an aclfile, else CONFIG REWRITE: without, a restart takes the user along\n",
         "",
     )

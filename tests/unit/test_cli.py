@@ -282,6 +282,12 @@ def test_an_exporter_of_an_unreachable_redis_answers_and_ends_when_asked(
     assert "Traceback" not in log.read_text()
 
 
+def test_pages_that_are_not_there_are_told_before_it_listens(run: Run, tmp_path: Path) -> None:
+    code, _, told = run("exporter", "--runbooks", str(tmp_path / "nowhere"), "--listen", "127.0.0.1:0")
+    assert code == 2
+    assert "there is no such folder; --runbooks names one of rendered pages" in told
+
+
 def test_the_default_configuration_is_that_of_the_bundle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[tuple[str, Path]] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,12 @@ WRONG = {
         6,
         "prometheus.exporter_access.ca_file",
         "ca_file goes with scheme: https",
+    ),
+    "pages at an address that speaks TLS": (
+        CACHE + "prometheus: {exporter_access: {scheme: https}}\nlinks:\n  runbook_base_url: http://127.0.0.1:9878/r\n",
+        6,
+        "links.runbook_base_url",
+        "the exporter is reached by https there",
     ),
     "a scraper's certificate without its key": (
         CACHE + "prometheus:\n  exporter_access:\n    scheme: https\n    cert_file: /etc/c.pem\n",
@@ -379,13 +386,40 @@ def test_a_password_is_read_from_a_file_without_its_last_line_break(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("nowhere", "No such file"), (".", "Is a directory"), ("bytes", "it is not text"), ("a\0b", "it is not text")],
+    [
+        ("nowhere", "No such file"),
+        (".", "it is no regular file"),
+        ("pipe", "it is no regular file"),
+        ("bytes", "it is not text"),
+        ("a\0b", "embedded null"),
+        ("lines", "it has more than one line"),
+        ("long", "it has more than one line, or a very long one"),
+    ],
 )
 def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "lines").write_text("one\ntwo\n")
+    (tmp_path / "long").write_text("a" * 5000)
+    os.mkfifo(tmp_path / "pipe")
     one = Cache(name="users", url="redis://h", password_file=tmp_path / name)
     with pytest.raises(ConfigError, match=f"(?s)cache users: password_file .* cannot be read: {why}"):
         one.password()
+
+
+def test_an_empty_file_or_variable_is_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").write_text("\n")
+    monkeypatch.setenv("EMPTY", "")
+    for reference in ({"password_file": tmp_path / "empty"}, {"password_env": "EMPTY"}):
+        assert Cache(name="users", url="redis://h", **reference).password() is None
+
+
+def test_the_files_of_a_cache_are_beside_the_configuration_and_those_of_prometheus_are_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    access = "prometheus: {exporter_access: {scheme: https, ca_file: ca.pem}}\n"
+    file.write_text(cache("password_file: secret\n") + "  - {name: b, url: 'redis://h', password_file: /s}\n" + access)
+    config = load(file)
+    assert [one.password_file for one in config.caches] == [tmp_path / "secret", Path("/s")]
+    assert config.prometheus.exporter_access.ca_file == Path("ca.pem")
 
 
 def test_one_redis_from_the_command_line_is_a_whole_configuration() -> None:
@@ -423,6 +457,7 @@ def uncommented(without: str) -> str:
     text = re.sub(r"(?m)^#(  +\w+:.*)$", r"\1", text)
     text = re.sub(r": \{\}\n  ", ":\n  ", text)
     text = text.replace("url: redis://", "url: rediss://")  # which is what the TLS files go with
+    text = text.replace("_url: http://127.0.0.1:9878", "_url: https://127.0.0.1:9878")
     return re.sub(rf"(?m)^ *{without}:.*\n", "", text, count=1)  # the cache's own, which stands first
 
 

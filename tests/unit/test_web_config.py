@@ -16,8 +16,8 @@ HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 TLS_KEYS = "cert_file, key_file, client_auth_type, client_ca_file, min_version"
 NO_HASH = (
-    "must be a bcrypt hash: $2a$, $2b$ or $2y$, a cost from 04 to 31, '$' and 53 characters; "
-    "make one with: htpasswd -nBC 10 ''"
+    "must be a bcrypt hash: $2a$, $2b$ or $2y$, a cost from 04 to 14, '$' and 53 characters; "
+    "make one with: htpasswd -nBC 10 '' (Debian's apache2-utils)"
 )
 
 Write = Callable[[str], Path]

@@ -1,6 +1,6 @@
 """Redis -> samples. One collector per cache; nothing here knows of HTTP."""
 
 from herdwatch.collector.cache import CacheCollector, Scrape
-from herdwatch.collector.failures import sentence
+from herdwatch.collector.failures import part_sentence, sentence
 
-__all__ = ["CacheCollector", "Scrape", "sentence"]
+__all__ = ["CacheCollector", "Scrape", "part_sentence", "sentence"]

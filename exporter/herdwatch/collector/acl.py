@@ -23,7 +23,8 @@ def permissions(cache: Cache) -> tuple[str, ...]:
 
 def setuser(cache: Cache) -> str:
     """The ACL SETUSER command that makes the user, quoted for a shell and for redis-cli's own prompt."""
-    return shlex.join(("ACL", "SETUSER", cache.user or DEFAULT_USER, "on", f">{PLACEHOLDER}", *permissions(cache)))
+    user = ("resetpass", "on", f">{PLACEHOLDER}")  # who pastes first and edits second leaves no second password
+    return shlex.join(("ACL", "SETUSER", cache.user or DEFAULT_USER, *user, *permissions(cache)))
 
 
 def explained(cache: Cache) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from herdwatch.collector.parts import Parts, expect, told, why_not
 from herdwatch.collector.resp import Command
 from herdwatch.config import Cache
 from herdwatch.config.model import SAMPLES
+from herdwatch.errors import ConfigError
 
 _COMMANDS: tuple[Command, ...] = (("INFO",), ("INFO", "commandstats"), ("HGETALL", reports.KEY))
 
@@ -32,11 +33,17 @@ _LAST_SECONDS = 0.05
 
 @dataclass(slots=True)
 class Scrape:
-    """What one scrape of one cache gave. `failure` is None when Redis answered INFO."""
+    """What one scrape of one cache gave.
+
+    `failure` is None when Redis answered INFO; `detail` says what was wrong on our own side. `parts` are those that
+    failed all the same, with their reasons.
+    """
 
     samples: list[Sample] = field(default_factory=list)
     guard: list[Sample] = field(default_factory=list)
     failure: str | None = None
+    detail: str = ""
+    parts: dict[str, str] = field(default_factory=dict)
 
     def metrics(self) -> list[Metric]:
         """The families; republished guard families leave the label `cache` to the target."""
@@ -92,16 +99,17 @@ class CacheCollector:
                 self._memory.observe(fields)
                 return await self._read(fields, answers, parts)
         except Exception as error:
-            return self.failed(why_not("info", error), self._clock() - began)
+            detail = str(error) if isinstance(error, ConfigError) else ""
+            return self.failed(why_not("info", error), self._clock() - began, detail)
 
     def bound(self, deadline: float | None) -> float:
         """How many seconds a scrape may take that is given `deadline` by whoever asks for it."""
         return self._timeout if deadline is None else min(deadline, self._timeout)
 
-    def failed(self, why: str, seconds: float) -> Scrape:
+    def failed(self, why: str, seconds: float, detail: str = "") -> Scrape:
         """What a scrape says when Redis did not answer for this reason, known after so many seconds."""
         parts = [sample for name in self._parts for sample in told(name, seconds, why)]
-        return Scrape([("cache_up", (), 0), ("cache_failure", (why,), 1), *parts], failure=why)
+        return Scrape([("cache_up", (), 0), ("cache_failure", (why,), 1), *parts], failure=why, detail=detail)
 
     async def aclose(self) -> None:
         """Close the connections; the collector can be used again and then makes new ones."""
@@ -127,6 +135,7 @@ class CacheCollector:
         if self._cache.groups:
             scrape.samples += await parts.take("key_groups", self._counted(fields, parts.left))
         scrape.samples += parts.samples()
+        scrape.parts = parts.failed
         return scrape
 
     async def _flushes(self, answer: Any) -> list[Sample]:

@@ -44,17 +44,32 @@ def _by_words(error: BaseException, table: tuple[tuple[tuple[str, ...], str], ..
 
 _ADVICE = {
     "refused": "nothing listens there; start Redis or correct the url",
-    "timeout": "no answer in time; see whether it is overloaded, stopped or behind a firewall",
-    "auth": "the user or password is missing or wrong; name where it is kept: password_env or password_file",
-    "permission": "the user may not run INFO; give it +info and, for reports, ~herdwatch:reports +hgetall",
+    "timeout": "no answer in time; see whether it is overloaded, stopped, behind a firewall or without TLS",
+    "auth": "the user or password is missing or wrong, or the user is gone since a restart, which ACL SAVE prevents; "
+    "name where the password is kept: password_env or password_file",
+    "permission": "the user may not run INFO, or SELECT the database of the url; herdwatch acl prints what it needs",
     "tls": "the TLS handshake failed; see whether it speaks TLS (rediss://) and who signed its certificate",
     "dns": "the host name does not resolve; correct the url",
     "maxclients": "it has no connection left; raise its maxclients or find who holds them",
     "protocol": "what answers is no Redis; correct the url",
-    "other": "the connection broke; see the log of Redis",
+    "other": "it refused, or the connection broke; see the log of Redis, and the number of the database in the url",
+}
+_PART_ADVICE = {
+    "permission": "its user may not; herdwatch acl prints what it needs",
+    "loading": "Redis loads its dataset and answers INFO alone",
+    "timeout": "no time was left for it; see exporter.deadline and Prometheus's scrape_timeout",
 }
 
 
-def sentence(cache: Cache, why: str) -> str:
-    """What to tell people about a failed scrape, without any text from the other side; `why` as from `reason`."""
-    return f"cache {cache.name}: Redis at {cache.instance} does not answer ({why}): {_ADVICE[why]}"
+def sentence(cache: Cache, why: str, detail: str = "") -> str:
+    """What to tell people about a failed scrape, without any text from the other side; `why` as from `reason`.
+
+    `detail` is what is wrong on our own side, and then Redis is not to blame.
+    """
+    return detail or f"cache {cache.name}: Redis at {cache.instance} does not answer ({why}): {_ADVICE[why]}"
+
+
+def part_sentence(cache: Cache, part: str, why: str) -> str:
+    """The same for one part of a scrape that went well apart from it."""
+    advice = _PART_ADVICE.get(why, "see the log of Redis; a herdwatch:reports that is no hash must be deleted")
+    return f"cache {cache.name}: no {part} ({why}): {advice}"

@@ -89,7 +89,7 @@ class Link:
     def _greetings(self) -> list[Command]:
         user, password = self._cache.user, self._cache.password()
         login: Command = ()
-        if user or password is not None:
+        if user or password:
             # Redis before 6 knows no users, and takes a password alone.
             login = (user, password or "") if user else (password or "",)
         greetings: list[Command] = [("AUTH", *login)] if login else []

@@ -24,6 +24,7 @@ class Parts:
     def __init__(self, *, clock: Callable[[], float], began: float, until: float) -> None:
         self._clock, self._began, self._until = clock, began, until
         self._samples: list[Sample] = []
+        self.failed: dict[str, str] = {}
 
     @property
     def left(self) -> float:
@@ -37,7 +38,7 @@ class Parts:
             async with asyncio.timeout(self.left):
                 found = await work
         except Exception as error:
-            why = why_not(name, error)
+            why = self.failed[name] = why_not(name, error)
         self._samples += told(name, self._clock() - self._began, why)
         return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -63,6 +63,12 @@ def _file(value: Any) -> Any:
             raise ValueError("a file is its path: printable characters, at least one")
         return Path(value)
     return value
+
+
+def _beside(value: Any, info: ValidationInfo) -> Any:
+    """Relative to the folder of the file that is validated, where that is known."""
+    found = _file(value)
+    return (info.context or {}).get("folder", Path()) / found if isinstance(found, Path) else found
 
 
 def _split(value: str) -> Any:
@@ -127,6 +133,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Job = Annotated[str, AfterValidator(_job)]
 Label = Annotated[str, AfterValidator(_label)]
 File = Annotated[Path, BeforeValidator(_file)]
+FileBeside = Annotated[Path, BeforeValidator(_beside)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]

@@ -58,12 +58,13 @@ def _not_here(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
 
 def load(path: Path) -> Config:
     """Read and validate herdwatch.yaml; raises ConfigError naming file, line, path and what would be right."""
-    return parse(read(path, missing="give one with --config, or start from the commented default"), str(path))
+    text = read(path, missing="give one with --config, or start from the commented default")
+    return parse(text, str(path), folder=path.parent)
 
 
-def parse(text: str, source: str) -> Config:
-    """Validate the text of a herdwatch.yaml; `source` is what errors call it."""
-    return validated(text, source, Config, example="caches:")
+def parse(text: str, source: str, *, folder: Path = Path()) -> Config:
+    """Validate the text of a herdwatch.yaml; `source` is what errors call it, `folder` where its files are."""
+    return validated(text, source, Config, example="caches:", context={"folder": folder})
 
 
 def read(path: Path, *, missing: str) -> str:

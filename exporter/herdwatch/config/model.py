@@ -9,11 +9,13 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from herdwatch.config import secret
 from herdwatch.config.fields import (
     Address,
     BaseUrl,
     Duration,
     File,
+    FileBeside,
     HttpUrl,
     Job,
     Label,
@@ -91,10 +93,10 @@ class Cache(Section):
     team: Label = "platform"
     username: Label | None = None
     password_env: Name | None = None
-    password_file: File | None = None
-    tls_ca_file: File | None = None
-    tls_cert_file: File | None = None
-    tls_key_file: File | None = None
+    password_file: FileBeside | None = None
+    tls_ca_file: FileBeside | None = None
+    tls_cert_file: FileBeside | None = None
+    tls_key_file: FileBeside | None = None
     database: Name | None = None
     groups: Groups = Field(default={})
     exact_groups: tuple[Label, ...] = Field(default=(), strict=False)
@@ -146,18 +148,18 @@ class Cache(Section):
         return 0 if parts.scheme == "unix" else int(parts.path.strip("/") or 0)
 
     def password(self) -> str | None:
-        """The password from its reference, or None; raises ConfigError where the reference leads nowhere."""
+        """The password from its reference, None where that is empty; raises ConfigError where it leads nowhere."""
         if self.password_env:
             if self.password_env not in os.environ:
                 raise ConfigError(
                     f"cache {self.name}: password_env names {self.password_env}, which is not set in the environment"
                 )
-            return os.environ[self.password_env]
+            return os.environ[self.password_env] or None
         if self.password_file:
             try:
-                return self.password_file.read_text().strip()
+                return secret.read(self.password_file)
             except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or "it is not text"
+                reason = getattr(error, "strerror", None) or error
                 raise ConfigError(
                     f"cache {self.name}: password_file {self.password_file} cannot be read: {reason}"
                 ) from None
@@ -260,9 +262,17 @@ class Config(Section):
         if "critical" in self.receivers and self.links.runbook_base_url is None:
             message = "a bundle that pages needs it, so that the page says what to do"
             raise WrongHere(message, "links", "runbook_base_url")
+        self._pages_can_be_opened()
         if len({self.jobs.cache, self.jobs.exporter, self.jobs.application}) != 3:
             raise WrongHere("the three job names must differ", "jobs")
         return self
+
+    def _pages_can_be_opened(self) -> None:
+        scheme, listen = self.prometheus.exporter_access.scheme, self.exporter.listen
+        other = {"http": "https", "https": "http"}[scheme]
+        if f"{self.links.runbook_base_url}/".startswith(f"{other}://{listen}/"):
+            message = f"the exporter is reached by {scheme} there, says prometheus.exporter_access"
+            raise WrongHere(message, "links", "runbook_base_url")
 
     def threshold(self, cache: Cache, alert: str) -> float | None:
         """The threshold of one alert for one cache where it is not the default: its override, else from capacity."""

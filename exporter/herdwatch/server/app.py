@@ -87,15 +87,15 @@ class Exporter:
         name = request.query_params.get("target", "")
         if name not in self._fleet.names:
             known = ", ".join(self._fleet.names)
-            return PlainTextResponse(f"target {name!r} is not a configured cache; there are: {known}\n", 404)
+            return PlainTextResponse(f"?target= is {name!r}, which is no configured cache; there are: {known}\n", 404)
         return exposition.answer(request, scrape=await self._fleet.scrape(name, _deadline(request)))
 
     async def _reload(self, _: Request) -> Response:
         try:
-            await self.reloads.reload()
+            notes = await self.reloads.reload()
         except ConfigError as error:
             return PlainTextResponse(f"{error}\n", 500)
-        return PlainTextResponse("reloaded\n")
+        return PlainTextResponse("".join(f"{note}\n" for note in notes))
 
     def _own_samples(self) -> Iterator[Sample]:
         yield "herdwatch_build", (herdwatch.__version__,), 1

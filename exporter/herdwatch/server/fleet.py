@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Iterator
 
-from herdwatch.collector import CacheCollector, Scrape, sentence
+from herdwatch.collector import CacheCollector, Scrape, part_sentence, sentence
 from herdwatch.collector.info import Sample
 from herdwatch.config import Cache, Config
 from herdwatch.errors import LoadTimeout
@@ -24,7 +24,7 @@ class Fleet:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._collectors = {cache.name: _collector(cache, config) for cache in config.caches}
-        self._failures: dict[str, str | None] = {}
+        self._troubles: dict[str, set[str]] = {}
         self._flight = Flight(load_timeout=config.exporter.deadline + _SLACK_SECONDS)
 
     @property
@@ -66,7 +66,7 @@ class Fleet:
             else:
                 self._collectors[cache.name] = _collector(cache, config)
         self._config = config
-        self._failures = {name: why for name, why in self._failures.items() if name in self._collectors}
+        self._troubles = {name: told for name, told in self._troubles.items() if name in self._collectors}
         await asyncio.gather(*(collector.aclose() for collector in old.values()))
 
     def dropped(self) -> Iterator[Sample]:
@@ -81,17 +81,21 @@ class Fleet:
         await asyncio.gather(*(collector.aclose() for collector in self._collectors.values()))
 
     def _told(self, collector: CacheCollector, scrape: Scrape) -> Scrape:
-        """Tell on stderr when a cache begins to fail, fails otherwise, or answers again."""
+        """Tell on stderr when a cache or a part of it begins to fail, fails otherwise, or answers again."""
         cache = collector.cache
-        if scrape.failure != self._failures.get(cache.name):
-            text = (
-                f"cache {cache.name}: Redis answers again"
-                if scrape.failure is None
-                else sentence(cache, scrape.failure)
-            )
+        before, now = self._troubles.get(cache.name, set()), _troubles(collector.cache, scrape)
+        for text in sorted(now - before):
             say(text)
-            self._failures[cache.name] = scrape.failure
+        if before and not now:
+            say(f"cache {cache.name}: Redis answers again, all of it")
+        self._troubles[cache.name] = now
         return scrape
+
+
+def _troubles(cache: Cache, scrape: Scrape) -> set[str]:
+    if scrape.failure is not None:
+        return {sentence(cache, scrape.failure, scrape.detail)}
+    return {part_sentence(cache, part, why) for part, why in scrape.parts.items()}
 
 
 def _collector(cache: Cache, config: Config) -> CacheCollector:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from herdwatch.collector import CacheCollector, Scrape, sentence
+from herdwatch.collector import CacheCollector, Scrape, part_sentence, sentence
 from herdwatch.config import Config
 from herdwatch.errors import CheckFailed
 from herdwatch.server import exposition
+from herdwatch.server.log import say
 
 
 def once(config: Config) -> None:
@@ -17,7 +18,12 @@ def once(config: Config) -> None:
     for scrape in scrapes:
         sys.stdout.write(exposition.text_of(scrape))
     failed = zip(config.caches, scrapes, strict=True)
-    problems = [sentence(cache, scrape.failure) for cache, scrape in failed if scrape.failure is not None]
+    problems = []
+    for cache, scrape in failed:
+        for part, why in scrape.parts.items():
+            say(part_sentence(cache, part, why))
+        if scrape.failure is not None:
+            problems.append(sentence(cache, scrape.failure, scrape.detail))
     if problems:
         raise CheckFailed("\n".join(problems))
 

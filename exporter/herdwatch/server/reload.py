@@ -27,10 +27,11 @@ class Reloads:
         self._counts = {"ok": 0, "refused": 0}
         self._taken_at, self._is_latest = time.time(), True
 
-    async def reload(self) -> None:
+    async def reload(self) -> list[str]:
         """Take the new files; raises ConfigError, and everything goes on as before, when one of them is wrong.
 
-        The address to listen on stays as it was until a restart.
+        Gives what to know about it: the address to listen on stays as it was until a restart, and a password that
+        cannot be read is noticed at the next connection only.
         """
         async with self._turn:
             try:
@@ -45,9 +46,12 @@ class Reloads:
             await self._fleet.adopt(config)
             self._counts["ok"] += 1
             self._taken_at, self._is_latest = time.time(), True
-            say(f"reloaded: {len(config.caches)} caches")
+            notes = [f"reloaded: {len(config.caches)} caches", *_unreadable(config)]
             if config.exporter.listen != listen:
-                say(f"exporter.listen is {config.exporter.listen} now; the old address stays until a restart")
+                notes.append(f"exporter.listen is {config.exporter.listen} now; the old address stays until a restart")
+            for note in notes:
+                say(note)
+            return notes
 
     async def on_signal(self) -> None:
         """The same for a signal, which nobody answers: the log and the metrics tell."""
@@ -60,3 +64,11 @@ class Reloads:
             yield "herdwatch_config_reloads_total", (result,), count
         yield "herdwatch_config_last_reload_successful", (), self._is_latest
         yield "herdwatch_config_last_success_timestamp_seconds", (), self._taken_at
+
+
+def _unreadable(config: Config) -> Iterator[str]:
+    for cache in config.caches:
+        try:
+            cache.password()
+        except ConfigError as error:
+            yield str(error)

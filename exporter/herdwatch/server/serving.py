@@ -36,6 +36,8 @@ def serve(read: Callable[[], Config], *, runbooks: Path, web: Web) -> None:
     `read` gives the configuration, now and after SIGHUP; `web` says who is let in, and how.
     """
     config = read()
+    if not runbooks.is_dir():
+        raise UsageError(f"{runbooks}: there is no such folder; --runbooks names one of rendered pages")
     raise_file_limit()
     listener = bind(config.exporter.listen)
     host, port = listener.getsockname()[:2]

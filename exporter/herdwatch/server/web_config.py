@@ -55,8 +55,8 @@ def _hash(value: str) -> str:
     match = _HASH.fullmatch(value)
     if match is None or not 4 <= int(match[1]) <= 31 or not _computes(f"$2b$04${match[2]}"):
         raise ValueError(
-            "must be a bcrypt hash: $2a$, $2b$ or $2y$, a cost from 04 to 31, '$' and 53 characters; "
-            "make one with: htpasswd -nBC 10 ''"
+            "must be a bcrypt hash: $2a$, $2b$ or $2y$, a cost from 04 to 14, '$' and 53 characters; make one "
+            "with: htpasswd -nBC 10 '' (Debian's apache2-utils)"
         )
     if int(match[1]) > MAX_COST:
         raise ValueError(f"cost {match[1]} is refused: each check would take seconds; use at most {MAX_COST}")
