@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from itertools import count, takewhile
 
 from herdwatch.collector.info import Fields, Sample, number, pairs
-
-_REPLICA = re.compile(r"^slave\d+$")
 
 
 def samples(fields: Fields) -> Iterator[Sample]:
@@ -22,8 +20,9 @@ def samples(fields: Fields) -> Iterator[Sample]:
 
 
 def _replicas(fields: Fields) -> Iterator[Sample]:
-    online = [pairs(value) for name, value in fields.items() if name[:5] == "slave" and _REPLICA.match(name)]
-    online = [replica for replica in online if replica.get("state") == "online"]
+    # Redis numbers them from 0 without a gap.
+    replicas = map(pairs, takewhile(bool, (fields.get(f"slave{place}", "") for place in count())))
+    online = [replica for replica in replicas if replica.get("state") == "online"]
     yield "cache_connected_replicas", (), len(online)
     end = number(fields, "master_repl_offset")
     offsets = [offset for replica in online if (offset := number(replica, "offset")) is not None]
