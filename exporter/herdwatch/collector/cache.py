@@ -128,7 +128,7 @@ class CacheCollector:
         samples = [*info.samples(fields, self._memory), *replication.samples(fields)]
         scrape = Scrape([("cache_up", (), 1), *samples])
         parts.worked("info")
-        scrape.samples += await parts.take("commandstats", self._flushes(answers[1]))
+        scrape.samples += parts.read("commandstats", lambda: _flushes(answers[1]))
         scrape.guard += await parts.take("reports", self._reported(fields, answers[2]))
         if self._groups.exact_pass is not None:
             await parts.take("exact_pass", self._see_to(self._groups.exact_pass, fields))
@@ -137,9 +137,6 @@ class CacheCollector:
         scrape.samples += parts.samples()
         scrape.parts = parts.failed
         return scrape
-
-    async def _flushes(self, answer: Any) -> list[Sample]:
-        return list(info.flushes(info.parse(expect(answer, bytes))))
 
     async def _reported(self, fields: Fields, answer: Any) -> list[Sample]:
         now = info.server_time(fields)
@@ -170,3 +167,7 @@ class CacheCollector:
             yield self._pass_link.ask
         finally:
             self._pass_link.hang_up()
+
+
+def _flushes(answer: Any) -> list[Sample]:
+    return list(info.flushes(info.parse(expect(answer, bytes))))

@@ -61,9 +61,9 @@ class Exporter:
         GCCollector(registry=self._self)
         self.app = Starlette(
             routes=[
-                Route("/", self._landing),
+                Route("/probe", self._probe),  # first: what is asked for most is found at once
                 Route("/metrics", self._metrics),
-                Route("/probe", self._probe),
+                Route("/", self._landing),
                 Route("/sd", self._discovery),
                 Route("/runbooks/", self._runbook_index),
                 Route("/runbooks/{alert}", self._runbook),
