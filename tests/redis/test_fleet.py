@@ -164,6 +164,32 @@ def test_a_new_configuration_keeps_what_did_not_change_and_drops_what_is_gone(su
     run(watching(kept, gone), work)
 
 
+def test_a_longer_deadline_holds_after_a_reload(stopped: RedisServer) -> None:
+    async def work(fleet: Fleet) -> Scrape:
+        await fleet.adopt(watching(stopped, deadline="15s"))
+        stopped.process.send(signal.SIGSTOP)
+        patient = asyncio.create_task(fleet.scrape("cache0"))
+        await asyncio.sleep(1.5)  # longer than the old deadline and what a flight has beyond it
+        stopped.process.send(signal.SIGCONT)
+        return await patient
+
+    assert run(watching(stopped, deadline="100ms"), work).failure is None
+
+
+def test_another_address_to_listen_on_leaves_the_connections_alone(shared: RedisServer) -> None:
+    async def work(fleet: Fleet) -> tuple[int, int]:
+        with shared.client() as client:
+            await fleet.scrape("cache0")
+            before = client.info("stats")["total_connections_received"]
+            config = watching(shared)
+            await fleet.adopt(configuration.listening(config, "127.0.0.1:1"))
+            await fleet.scrape("cache0")
+            return before, client.info("stats")["total_connections_received"]
+
+    before, after = run(watching(shared), work)
+    assert before == after
+
+
 @pytest.fixture
 def file(tmp_path: Path, shared: RedisServer) -> Path:
     path = tmp_path / "herdwatch.yaml"

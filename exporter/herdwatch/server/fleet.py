@@ -23,9 +23,9 @@ class Fleet:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._collectors = {cache.name: _collector(cache, config) for cache in config.caches}
+        self._collectors = {cache.name: collector_of(cache, config) for cache in config.caches}
         self._troubles: dict[str, set[str]] = {}
-        self._flight = Flight(load_timeout=config.exporter.deadline + _SLACK_SECONDS)
+        self._flight = _flight(config)
 
     @property
     def config(self) -> Config:
@@ -58,13 +58,16 @@ class Fleet:
     async def adopt(self, config: Config) -> None:
         """Watch what this configuration names; a cache that did not change keeps its connection and its counters."""
         old, self._collectors = self._collectors, {}
-        same = config.exporter == self._config.exporter
+        # Where it listens has nothing to do with how it scrapes.
+        same = config.exporter == self._config.exporter.model_copy(update={"listen": config.exporter.listen})
         for cache in config.caches:
             kept = old.get(cache.name)
             if kept is not None and same and kept.cache == cache:
                 self._collectors[cache.name] = old.pop(cache.name)
             else:
-                self._collectors[cache.name] = _collector(cache, config)
+                self._collectors[cache.name] = collector_of(cache, config)
+        if not same:
+            self._flight = _flight(config)  # what is in the air in the old one lands there
         self._config = config
         self._troubles = {name: told for name, told in self._troubles.items() if name in self._collectors}
         await asyncio.gather(*(collector.aclose() for collector in old.values()))
@@ -98,6 +101,11 @@ def _troubles(cache: Cache, scrape: Scrape) -> set[str]:
     return {part_sentence(cache, part, why) for part, why in scrape.parts.items()}
 
 
-def _collector(cache: Cache, config: Config) -> CacheCollector:
+def _flight(config: Config) -> Flight:
+    return Flight(load_timeout=config.exporter.deadline + _SLACK_SECONDS)
+
+
+def collector_of(cache: Cache, config: Config) -> CacheCollector:
+    """The collector of one cache, as the configuration wants it."""
     exporter = config.exporter
     return CacheCollector(cache, timeout=exporter.deadline, samples=exporter.samples, scan_budget=exporter.scan_budget)

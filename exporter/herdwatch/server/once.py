@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from herdwatch.collector import CacheCollector, Scrape, part_sentence, sentence
+from herdwatch.collector import Scrape, part_sentence, sentence
 from herdwatch.config import Config
 from herdwatch.errors import CheckFailed
 from herdwatch.server import exposition
+from herdwatch.server.fleet import collector_of
 from herdwatch.server.log import say
 
 
@@ -29,7 +30,7 @@ def once(config: Config) -> None:
 
 
 async def _once(config: Config) -> list[Scrape]:
-    collectors = [CacheCollector(cache, timeout=config.exporter.deadline) for cache in config.caches]
+    collectors = [collector_of(cache, config) for cache in config.caches]
     scrapes = await asyncio.gather(*(collector.scrape() for collector in collectors))
     await asyncio.gather(*(collector.aclose() for collector in collectors))
     return scrapes
