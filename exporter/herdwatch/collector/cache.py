@@ -127,7 +127,7 @@ class CacheCollector:
     async def _read(self, fields: Fields, answers: list[Any], parts: Parts) -> Scrape:
         samples = [*info.samples(fields, self._memory), *replication.samples(fields)]
         scrape = Scrape([("cache_up", (), 1), *samples])
-        parts.worked("info")
+        parts.told("info")
         scrape.samples += parts.read("commandstats", lambda: _flushes(answers[1]))
         scrape.guard += await parts.take("reports", self._reported(fields, answers[2]))
         if self._groups.exact_pass is not None:

@@ -33,28 +33,31 @@ class Parts:
 
     def read(self, name: str, work: Callable[[], list[Sample]]) -> list[Sample]:
         """The same as `take` for a part whose answer is there already: nothing of it waits."""
-        found, why = list[Sample](), None
         try:
             found = work()
         except Exception as error:
-            why = self.failed[name] = why_not(name, error)
-        self._samples += told(name, self._clock() - self._began, why)
+            self.told(name, error)
+            return []
+        self.told(name)
         return found
 
     async def take(self, name: str, work: Awaitable[list[Sample]]) -> list[Sample]:
         """What the work of one part gives; nothing, and the reason told, when it fails or takes too long."""
-        found, why = list[Sample](), None
         try:
             async with asyncio.timeout(self.left):
                 found = await work
         except Exception as error:
-            why = self.failed[name] = why_not(name, error)
-        self._samples += told(name, self._clock() - self._began, why)
+            self.told(name, error)
+            return []
+        self.told(name)
         return found
 
-    def worked(self, name: str) -> None:
-        """A part that is done has worked."""
-        self._samples += told(name, self._clock() - self._began, None)
+    def told(self, name: str, error: Exception | None = None) -> None:
+        """A part is done: it has worked, or this is why not."""
+        why = None if error is None else why_not(name, error)
+        if why is not None:
+            self.failed[name] = why
+        self._samples += told(name, self._clock() - self._began, why)
 
     def samples(self) -> Iterable[Sample]:
         """How every part did."""
