@@ -68,6 +68,10 @@ class Promtool:
         code, output = self._run("test", "rules", path)
         return _counted(path, code, output, read.expectations, "expects nothing")
 
+    def answers(self, path: Path) -> str:
+        """All that `promtool test rules` prints; for who asks questions by expectations that cannot hold."""
+        return self._run("test", "rules", path)[1]
+
     def _run(self, *args: str | Path, text: str = "") -> tuple[int, str]:
         try:
             done = subprocess.run(

@@ -1,0 +1,1 @@
+"""What the alerts are worth: incidents and calm days, played through promtool and scored."""
