@@ -1,0 +1,58 @@
+"""What other exporters call the same things, so that the rules people run today can be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from herdwatch.errors import UsageError
+from herdwatch.proof.plays import Series
+
+REDIS_EXPORTER: Mapping[str, str] = {
+    "cache_up": "redis_up",
+    "cache_keys": "redis_db_keys",
+    "cache_expiring_keys": "redis_db_keys_expiring",
+    "cache_hits_total": "redis_keyspace_hits_total",
+    "cache_misses_total": "redis_keyspace_misses_total",
+    "cache_start_time_seconds": "redis_start_time_seconds",
+    "cache_loading": "redis_loading_dump_file",
+    "cache_evicted_keys_total": "redis_evicted_keys_total",
+    "cache_expired_keys_total": "redis_expired_keys_total",
+    "cache_memory_used_bytes": "redis_memory_used_bytes",
+    "cache_memory_max_bytes": "redis_memory_max_bytes",
+    "cache_connected_clients": "redis_connected_clients",
+    "cache_connected_replicas": "redis_connected_slaves",
+    "cache_replica_link_up": "redis_master_link_up",
+}
+"""redis_exporter's names for the families of ours that it has too."""
+
+NAMES = ("herdwatch", "redis_exporter")
+
+
+def translate(series: Iterable[Series], names: str) -> Iterator[Series]:
+    """The same series under other names; raises UsageError for names that are not known.
+
+    The seed's rules ask for what herdwatch exports or records. redis_exporter's `redis_uptime_in_seconds` and
+    `redis_instance_info` are made from the start time and the role.
+    """
+    if names not in NAMES:
+        raise UsageError(f"--names {names}: is none of {', '.join(NAMES)}")
+    for one in series:
+        if names == "herdwatch" or one.name == "up":
+            yield one
+        else:
+            yield from _redis_exporter(one)
+
+
+def _redis_exporter(one: Series) -> Iterator[Series]:
+    if one.name in REDIS_EXPORTER:
+        labels = dict(one.labels)
+        if "db" in labels:
+            labels["db"] = f"db{labels['db']}"
+        yield Series(REDIS_EXPORTER[one.name], labels, one.points)
+    if one.name == "cache_start_time_seconds":
+        uptime = [(at, None if start is None else at - start) for at, start in one.points]
+        yield Series("redis_uptime_in_seconds", one.labels, uptime)
+    if one.name == "cache_primary":
+        for role, value in (("master", 1.0), ("slave", 0.0)):
+            points = [(at, 1.0 if is_primary == value else None) for at, is_primary in one.points]
+            yield Series("redis_instance_info", {**one.labels, "role": role}, points)

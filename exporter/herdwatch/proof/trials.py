@@ -1,0 +1,154 @@
+"""Incidents under a rule set: which alerts fire when.
+
+Our rules say everything by cache, so that incidents of single caches can share a play and its cost, each in a cache of
+its own. Other rule sets may add up what they see, so there each incident has a play of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from herdwatch.bundle.render import RULES, render_bundle
+from herdwatch.config import Config, parse
+from herdwatch.promtool import Promtool
+from herdwatch.proof.incident import Incident
+from herdwatch.proof.names import translate
+from herdwatch.proof.player import Player
+from herdwatch.proof.plays import Firing, Play
+from herdwatch.proof.world import World
+
+TOGETHER = 16
+"""Incidents in one play: more would make it long to wait for the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One incident at one scrape interval and phase, and what fired.
+
+    `zero` is when it began, `known` when that could be known and `seconds` when it ended, in seconds of the play.
+    """
+
+    incident: Incident
+    interval: int
+    phase: int
+    zero: int
+    known: int
+    seconds: int
+    firings: tuple[Firing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """Whose rules are tried: those of our bundle, or files and the names by which they know the metrics."""
+
+    name: str
+    files: tuple[Path, ...] = ()
+    names: str = "herdwatch"
+
+    @property
+    def ours(self) -> bool:
+        """True for the bundle's own rules, which are rendered for the caches of each play."""
+        return not self.files
+
+
+def evaluation(interval: int) -> int:
+    """Seconds between two evaluations: the bundle's five where scrapes are frequent, fewer evaluations where not."""
+    return 5 * max(1, interval // 20)
+
+
+def configuration(worlds: Iterable[World], interval: int) -> Config:
+    """The bundle's configuration for the caches of some worlds."""
+    caches = [cache for world in worlds for cache in world.caches if cache.configured]
+    blocks = [
+        {"name": cache.name, "url": f"redis://{cache.nodes[0].instance}", "team": cache.team}
+        | ({"database": cache.database} if cache.database else {})
+        for cache in caches
+    ]
+    databases = {cache.database: {"capacity": cache.capacity, "peak": cache.peak} for cache in caches if cache.database}
+    spare = {"name": "not-in-a-play", "url": "redis://127.0.0.1"}
+    content = {"scrape_interval": f"{interval}s", "caches": blocks or [spare], "databases": databases}
+    return parse(yaml.safe_dump(content), "the catalogue's herdwatch.yaml")
+
+
+def run(
+    rules: RuleSet,
+    incidents: Sequence[Incident],
+    *,
+    promtool: Promtool,
+    interval: int,
+    phases: Sequence[int],
+    done: Callable[[int], None] = lambda _: None,
+) -> list[Trial]:
+    """Try all incidents, incident n at phase n of `phases` in turn; `done` hears how many more are through."""
+    jobs = list(_batches(rules, [(one, phases[n % len(phases)]) for n, one in enumerate(incidents)]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures: list[Future[list[Trial]]] = [pool.submit(_try, rules, job, promtool, interval) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                done(len(future.result()))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    trials = {trial.incident.name: trial for future in futures for trial in future.result()}
+    return [trials[incident.name] for incident in incidents]
+
+
+Job = Sequence[tuple[Incident, int]]
+
+
+def _batches(rules: RuleSet, jobs: Sequence[tuple[Incident, int]]) -> Iterator[Job]:
+    shared = [job for job in jobs if rules.ours and not job[0].alone]
+    count = -(-len(shared) // TOGETHER)
+    yield from (shared[start::count] for start in range(count))
+    yield from ([job] for job in jobs if job not in shared)
+
+
+def _try(rules: RuleSet, job: Job, promtool: Promtool, interval: int) -> list[Trial]:
+    worlds = [(incident, incident.happen(interval=interval, phase=phase)) for incident, phase in job]
+    plays = [world.play(incident.name) for incident, world in worlds]
+    seen: dict[tuple[str, tuple[tuple[str, str], ...]], object] = {}
+    series = [
+        one
+        for play in plays
+        for one in translate(play.series, rules.names)
+        if seen.setdefault((one.name, tuple(sorted(one.labels.items()))), one) is one
+    ]
+    together = Play(", ".join(play.name for play in plays), series, max(play.seconds for play in plays))
+    with tempfile.TemporaryDirectory(prefix="herdwatch-rules-") as folder:
+        files = rules.files
+        if rules.ours:
+            config = configuration((world for _, world in worlds), interval)
+            files = (Path(folder) / RULES.name,)
+            files[0].write_text(render_bundle(config)[RULES], encoding="utf-8")
+        firings = Player(promtool, files, evaluation=evaluation(interval)).play(together)
+    return [
+        Trial(incident, interval, world.phase, world.zero, world.known, world.now, _of(world, firings, len(worlds)))
+        for incident, world in worlds
+    ]
+
+
+def _of(world: World, firings: Iterable[Firing], worlds: int) -> tuple[Firing, ...]:
+    """What fired about the caches of a world before it ended."""
+    mine = {cache.name for cache in world.caches} | {"unlabelled"}
+    return tuple(
+        replace(seen, end=seen.end if seen.end and seen.end < world.now else None)
+        for one in firings
+        if one.start < world.now and (worlds == 1 or one.labels.get("cache") in mine)
+        if (seen := _outside_gaps(one, world)) is not None
+    )
+
+
+def _outside_gaps(firing: Firing, world: World) -> Firing | None:
+    """promtool evaluates also while Prometheus is away; what fires then is real if it outlives the next scrape."""
+    for begin, end in world.gaps:
+        back = end + world.interval
+        if begin <= firing.start <= back:
+            return replace(firing, start=back) if firing.end is None or firing.end > back + world.interval else None
+    return firing
