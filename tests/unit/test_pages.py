@@ -30,8 +30,19 @@ OF_NOW = {
     "CacheTargetDown",
     "CacheExporterDown",
     "HerdwatchWatchdog",
+    "CacheLoading",
+    "CacheRestartLoop",
+    "CacheStampede",
+    "SingleflightDisabled",
+    "CacheEvicting",
+    "CacheReplicaMissing",
+    "CacheWarmupStalled",
+    "CacheRefreshFailing",
 }
-CRITICAL = {"CacheRestarted", "CacheKeysLost", "CacheDown", "CacheTargetDown", "CacheExporterDown"}
+CRITICAL = {
+    *("CacheRestarted", "CacheKeysLost", "CacheDown", "CacheTargetDown", "CacheExporterDown"),
+    *("CacheLoading", "CacheRestartLoop", "CacheStampede"),
+}
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Threshold"]
 RULES = rules.load((bundle_root() / "alerts/herdwatch.rules.yml").read_text(), "rules")
 RECORDED = {rule.name for rule in RULES if not rule.is_alert} | {"herdwatch:threshold", "herdwatch:capacity"}
