@@ -11,7 +11,7 @@ import pytest
 from tests.unit.one_cache import CACHE, SOURCE, cache, check_told
 
 from herdwatch.bundle.location import bundle_root
-from herdwatch.config import Cache, Config, Section, listening, load, model, parse, single
+from herdwatch.config import Cache, Config, Section, listening, load, model, parse, receivers, single
 from herdwatch.errors import ConfigError
 
 SEED = "databases:\n  main:\n    capacity: 2500\n    peak: 50000\n"
@@ -39,7 +39,7 @@ WRONG = {
         cache("overrides:\n  CacheFull: 0.5"),
         5,
         "caches[0].overrides.CacheFull",
-        "known here: CacheHitRateLow, CacheRestarted, CacheKeysLost, HighCoalescingRate",
+        "known here: CacheHitRateLow, CacheRestarted, CacheKeysLost, CacheEvicting, CacheRefreshFailing, HighCoalescingRate",
     ),
     "an unknown severity": (
         CACHE + "receivers:\n  pager:\n    webhook_url: http://x\n",
@@ -476,7 +476,8 @@ def test_the_default_file_shows_every_key_that_exists_and_is_valid_with_all_of_t
     for without in ("password_env", "password_file"):
         for block in blocks(parse(uncommented(without), SOURCE)):
             shown.setdefault(type(block).__name__, set()).update(block.model_fields_set)
-    classes = [one for one in vars(model).values() if isinstance(one, type) and issubclass(one, Section)]
+    named = {**vars(model), **vars(receivers)}.values()
+    classes = [one for one in named if isinstance(one, type) and issubclass(one, Section)]
     assert shown == {one.__name__: set(one.model_fields) for one in classes if one is not Section}
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from herdwatch.bundle import pages, promql, rules
+from herdwatch.bundle import alertmanager, pages, promql, rules
 from herdwatch.bundle.rules import Rule
 from herdwatch.errors import CheckFailed, UsageError
 from herdwatch.metrics import BY_SAMPLE
@@ -93,17 +91,7 @@ def _tools(root: Path, outcome: Outcome) -> None:
     outcome.problems += promtool.check_rules(alerts / "herdwatch.rules.yml").problems
     outcome.problems += promtool.check_config(alerts / "prometheus.yml").problems
     amtool = find("amtool")
-    done = subprocess.run(
-        amtool.command("check-config", alerts / "alertmanager.yml"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=amtool.cwd,
-        env={**os.environ, **amtool.env},
-    )
-    if done.returncode != 0:
-        outcome.problems.append(f"alerts/alertmanager.yml: {' '.join((done.stdout + done.stderr).split())}")
+    outcome.problems += alertmanager.problems(alerts / "alertmanager.yml", amtool)
     outcome.looked_at.append(
         f"prometheus.yml and alertmanager.yml by promtool {promtool.version} and amtool {amtool.version}"
     )

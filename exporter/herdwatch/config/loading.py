@@ -186,7 +186,7 @@ def _dotted(path: list[int | str]) -> str:
 
 
 def _unknown(section: type[Section], key: int | str) -> str:
-    known = ", ".join(section.model_fields)
+    known = ", ".join(field.alias or name for name, field in section.model_fields.items())
     return (
         f"not supported; supported here: {known}" if key in section.unsupported else f"unknown key; known here: {known}"
     )

@@ -16,7 +16,6 @@ from herdwatch.config.fields import (
     Duration,
     File,
     FileBeside,
-    HttpUrl,
     Job,
     Label,
     Name,
@@ -27,9 +26,8 @@ from herdwatch.config.fields import (
     Section,
     WrongHere,
 )
+from herdwatch.config.receivers import Receiver, Severity, TeamSeverity
 from herdwatch.errors import ConfigError
-
-Severity = Literal["critical", "warning", "info", "watchdog"]
 
 MAX_GROUPS = 50
 """Key groups of one cache."""
@@ -61,6 +59,8 @@ class Overrides(Section):
     CacheHitRateLow: Ratio | None = None
     CacheRestarted: Ratio | None = None
     CacheKeysLost: Ratio | None = None
+    CacheEvicting: Ratio | None = None
+    CacheRefreshFailing: Ratio | None = None
     HighCoalescingRate: Rate | None = None
 
 
@@ -70,6 +70,8 @@ class Thresholds(Section):
     CacheHitRateLow: Ratio = 0.8
     CacheRestarted: Ratio = 0.5
     CacheKeysLost: Ratio = 0.5
+    CacheEvicting: Ratio = 0.9
+    CacheRefreshFailing: Ratio = 0.1
     HighCoalescingRate: Rate = 1000.0
     traffic_floor: Rate = 1.0
 
@@ -221,12 +223,6 @@ class Prometheus(Section):
     exporter_access: ExporterAccess = ExporterAccess()
 
 
-class Receiver(Section):
-    """Where Alertmanager delivers one severity."""
-
-    webhook_url: HttpUrl
-
-
 class Links(Section):
     """Where the links of a page lead."""
 
@@ -245,6 +241,7 @@ class Config(Section):
     jobs: Jobs = Jobs()
     prometheus: Prometheus = Prometheus()
     receivers: dict[Severity, Receiver] = Field(default={})
+    teams: dict[Label, dict[TeamSeverity, Receiver]] = Field(default={})
     links: Links = Links()
 
     @model_validator(mode="after")
@@ -259,13 +256,28 @@ class Config(Section):
                 known = ", ".join(sorted(self.databases)) or "none"
                 message = f"databases has no {cache.database!r}; there is: {known}"
                 raise WrongHere(message, "caches", number, "database")
-        if "critical" in self.receivers and self.links.runbook_base_url is None:
+        self._receivers()
+        if self._pages and self.links.runbook_base_url is None:
             message = "a bundle that pages needs it, so that the page says what to do"
             raise WrongHere(message, "links", "runbook_base_url")
         self._pages_can_be_opened()
         if len({self.jobs.cache, self.jobs.exporter, self.jobs.application}) != 3:
             raise WrongHere("the three job names must differ", "jobs")
         return self
+
+    def _receivers(self) -> None:
+        teams = sorted({cache.team for cache in self.caches})
+        for team in self.teams:
+            if team not in teams:
+                raise WrongHere(f"no cache has the team {team!r}; there is: {', '.join(teams)}", "teams", team)
+        watchdog = self.receivers.get("watchdog")
+        if watchdog is not None and watchdog.people is not None:
+            message = "the watchdog always fires: it goes to a dead man's switch by webhook, never to people"
+            raise WrongHere(message, "receivers", "watchdog", watchdog.people)
+
+    @property
+    def _pages(self) -> bool:
+        return "critical" in self.receivers or any("critical" in receivers for receivers in self.teams.values())
 
     def _pages_can_be_opened(self) -> None:
         scheme, listen = self.prometheus.exporter_access.scheme, self.exporter.listen

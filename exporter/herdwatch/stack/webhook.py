@@ -31,12 +31,16 @@ class Notification:
         ]
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # the five of the standard library refuse deliveries that come together
+
+
 class WebhookReceiver:
     """An HTTP server on a free port of 127.0.0.1 that remembers what was posted to it. Use as a context manager."""
 
     def __init__(self) -> None:
         self._received: list[Notification] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
 
     def __enter__(self) -> Self:
