@@ -13,6 +13,9 @@ Urgency = Literal["page", "ticket", "note", "calm"]
 
 SEVERITY: dict[Urgency, str] = {"page": "critical", "ticket": "warning", "note": "info", "calm": ""}
 
+AFTER_SECONDS = 60
+"""What a play shows beyond the last moment at which an incident must have been told."""
+
 DELIVERY_SECONDS = 20
 """What evaluation and Alertmanager's group_wait may add to the scrapes that an alert waits for."""
 
@@ -49,9 +52,11 @@ class Incident:
         return self.scrapes * interval + DELIVERY_SECONDS
 
     def happen(self, *, interval: int, phase: int) -> World:
-        """Run the script."""
+        """Run the script, and wait beyond its end for what must still be told."""
         world = World(self.name, interval=interval, phase=phase)
         world.run(self.script)
+        if self.causes:
+            world.run(lambda world: iter([world.known + self.seconds(interval) + AFTER_SECONDS - world.now]))
         return world
 
 

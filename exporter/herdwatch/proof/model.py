@@ -80,8 +80,8 @@ class Node:
 class Service:
     """An application with the guard. Its `instances` are scraped; without any, its counts come through reports.
 
-    `share` of the cache's lookups are its own. Counters are totals of all its processes; one that has nothing to coalesce
-    says nothing of `enabled`.
+    `share` of the cache's lookups are its own. Counters are totals of all its processes; a service that has nothing to
+    coalesce says nothing of `enabled`.
     """
 
     name: str
@@ -163,7 +163,9 @@ class Cache:
         missed = asked * (1 - found)
         shared = missed * self._coalescing(coverage)
         node.hits += asked - missed
-        node.misses += missed - shared + self.scan / of  # who shares a load shares its GET as well
+        # Who shares a load shares its GET as well; a guard asks again when it has the lease.
+        guarded = min(sum(one.share for one in self.services if one.present), 1.0)
+        node.misses += (missed - shared) * (1 + guarded) + self.scan / of
         self._load(missed, shared, asked - missed)
         self._fill(node, missed - shared, self.scan / of)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from herdwatch.errors import UsageError
+from herdwatch.metrics import BY_SAMPLE
 from herdwatch.proof.plays import Series
 
 REDIS_EXPORTER: Mapping[str, str] = {
@@ -25,7 +26,17 @@ REDIS_EXPORTER: Mapping[str, str] = {
 }
 """redis_exporter's names for the families of ours that it has too."""
 
+MADE = ("redis_uptime_in_seconds", "redis_instance_info")
+"""Names of redis_exporter for what we measure in another way."""
+
 NAMES = ("herdwatch", "redis_exporter")
+
+
+def known_names(names: str) -> frozenset[str]:
+    """Every metric that a play can have under these names; `up` is known to all."""
+    if names == "herdwatch":
+        return frozenset(("up", *BY_SAMPLE))
+    return frozenset(("up", *REDIS_EXPORTER.values(), *MADE))
 
 
 def translate(series: Iterable[Series], names: str) -> Iterator[Series]:

@@ -1,8 +1,8 @@
 """Plays series through promtool and reads from it when which alert fired.
 
 promtool has no machine-readable output, but it prints what an expectation that fails really got. So each play asks for
-a series that cannot exist, 250 seconds at a time: the sum of two to the power of each evaluation's number, over those at
-which an alert fired, is a number of which every bit is one evaluation. A float holds 53 of them.
+a series that cannot exist, fifty evaluations at a time: the sum of two to the power of each evaluation's number, over
+those at which an alert fired, is a number of which every bit is one evaluation. A float holds 53 of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Player:
     """
 
     def __init__(self, promtool: Promtool, rules: Sequence[Path], *, evaluation: int = 5) -> None:
-        loaded = [rule for path in rules for rule in _load(path)]
+        loaded = [rule for path in rules for rule in load_rules(path)]
         if not any(rule.is_alert for rule in loaded):
             raise CheckFailed(f"{', '.join(map(str, rules))}: declares no alert, so nothing could be told")
         self.alerts = frozenset(rule.name for rule in loaded if rule.is_alert)
@@ -141,7 +141,8 @@ def _labels(labels: Mapping[str, str]) -> str:
     return ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items())
 
 
-def _load(path: Path) -> list[rule_files.Rule]:
+def load_rules(path: Path) -> list[rule_files.Rule]:
+    """The rules of a file; raises CheckFailed where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

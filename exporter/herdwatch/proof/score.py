@@ -122,14 +122,27 @@ def score(
         phases=PHASES[interval],
         done=done,
     )
-    config = trials.configuration([], interval)
-    routing = Routing.of(next(text for path, text in render_bundle(config).items() if path.name == "alertmanager.yml"))
+    routing = _routing(interval)
     return Score(rules.name, interval, tuple(judge(one, rules, routing) for one in tried))
+
+
+def score_recordings(*, promtool: Promtool | None = None, done: Callable[[int], None] = lambda _: None) -> Score:
+    """Our rules on what was recorded from real servers."""
+    tried = trials.run_recordings(promtool=promtool or Promtool(timeout=PLAY_TIMEOUT), done=done)
+    interval = tried[0].interval
+    routing, ours = _routing(interval), RuleSet("herdwatch, on recordings")
+    return Score(ours.name, interval, tuple(judge(one, ours, routing) for one in tried))
+
+
+def _routing(interval: int) -> Routing:
+    bundle = render_bundle(trials.configuration([], interval))
+    return Routing.of(next(text for path, text in bundle.items() if path.name == "alertmanager.yml"))
 
 
 def reason(verdict: Verdict) -> str:
     """Why it failed, as far as that is known beforehand; empty where it is not."""
-    return KNOWN.get(verdict.trial.incident.name, "")
+    known = KNOWN.get(verdict.trial.incident.name)
+    return known.reason if known and verdict.trial.interval >= known.interval else ""
 
 
 def _share(values: Iterable[bool]) -> float:

@@ -49,17 +49,24 @@ def _of_target(cache: Cache, node: Node, now: int, job: str, answers: bool) -> I
         return
     for name, more, value in _of_redis(node):
         yield name, {**target, **more}, value
-    if node is cache.nodes[0] or node.primary:
-        yield from _reported(cache, node, now, target)
+    yield from _reported(cache, node, now, target)
 
 
 def _reported(cache: Cache, node: Node, now: int, target: Mapping[str, str]) -> Iterator[Sample]:
-    """Reports are kept in the cache: a loading one hands none out, and one that began empty has none for a while."""
-    if node.state == "loading" or node is not next(iter(cache.primaries), None):
+    """Reports are kept in the cache, in one of its shards, and go to its replicas like any key.
+
+    A loading Redis hands none out. Counters are the exporter's, which remembers them; gauges are the reports', which
+    one that began empty has not got for a while.
+    """
+    first = next(iter(cache.primaries), None)
+    if node.state == "loading" or (node.primary and node is not first) or not node.link_up:
         return
     for service in cache.services:
-        if service.present and not service.instances and now >= max(service.silent_until, node.started + 10):
-            for name, more, value in _of_service(service):
+        if service.instances:
+            continue
+        fresh = service.present and now >= max(service.silent_until, node.started + 10)
+        for name, more, value in _of_service(service):
+            if fresh or name.endswith("_total"):
                 yield name, {**target, "service": service.name, **more}, value
 
 
@@ -82,8 +89,9 @@ def _of_redis(node: Node) -> Iterator[Sample]:
     yield "cache_memory_max_bytes", {}, 0.0
     yield "cache_connected_clients", {}, 20.0
     yield "cache_primary", {}, float(node.primary)
-    yield "cache_connected_replicas", {}, float(node.replicas if node.primary else 0)
-    if not node.primary:
+    if node.primary:
+        yield "cache_connected_replicas", {}, float(node.replicas)
+    else:
         yield "cache_replica_link_up", {}, float(node.link_up)
 
 

@@ -16,13 +16,19 @@ from pathlib import Path
 import yaml
 
 from herdwatch.bundle.render import RULES, render_bundle
+from herdwatch.bundle.rules import load as load_rules_of
 from herdwatch.config import Config, parse
+from herdwatch.errors import CheckFailed
 from herdwatch.promtool import Promtool
-from herdwatch.proof.incident import Incident
+from herdwatch.proof.incident import Incident, Urgency
 from herdwatch.proof.names import translate
 from herdwatch.proof.player import Player
 from herdwatch.proof.plays import Firing, Play
+from herdwatch.proof.recordings.load import Recording, recordings
 from herdwatch.proof.world import World
+
+RECORDED_SCRAPES = 28
+"""Scrapes within which a recording must be told: the longest `for` and what precedes it."""
 
 TOGETHER = 16
 """Incidents in one play: more would make it long to wait for the last."""
@@ -98,6 +104,36 @@ def run(
             raise
     trials = {trial.incident.name: trial for future in futures for trial in future.result()}
     return [trials[incident.name] for incident in incidents]
+
+
+def run_recordings(*, promtool: Promtool, done: Callable[[int], None] = lambda _: None) -> list[Trial]:
+    """Try our rules on what was recorded from real servers, each recording by itself."""
+    found = recordings()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        trials = []
+        for trial in pool.map(lambda one: _try_recording(one, promtool), found):
+            trials.append(trial)
+            done(1)
+    return trials
+
+
+def _try_recording(recording: Recording, promtool: Promtool) -> Trial:
+    rules = render_bundle(parse(recording.configuration(), f"the herdwatch.yaml of {recording.name}"))[RULES]
+    with tempfile.TemporaryDirectory(prefix="herdwatch-rules-") as folder:
+        path = Path(folder) / RULES.name
+        path.write_text(rules, encoding="utf-8")
+        firings = Player(promtool, [path]).play(recording.play())
+    severities = {rule.name: rule.labels.get("severity") for rule in load_rules_of(rules, RULES.name) if rule.is_alert}
+    told = {severities[alert] for alert in recording.told}
+    urgency: Urgency = "page" if "critical" in told else "ticket" if told else "calm"
+    incident = Incident(recording.name, "recorded", _recorded, urgency, recording.told, RECORDED_SCRAPES, (), True)
+    interval, zero = recording.scrape_interval, recording.zero
+    return Trial(incident, interval, zero % interval, zero, zero, recording.seconds, firings)
+
+
+def _recorded(world: World) -> Iterator[float]:
+    raise CheckFailed(f"{world.prefix} was recorded and cannot be run")
+    yield 0.0
 
 
 Job = Sequence[tuple[Incident, int]]

@@ -68,7 +68,7 @@ def judge(trial: Trial, rules: RuleSet, routing: Routing) -> Verdict:
     named = _named(trial, rules, firings, deadline)
     match trial.incident.urgency:
         case "calm":
-            told = named = not since
+            told = named = not delivered
         case "note":
             told = named
         case _:

@@ -60,6 +60,17 @@ def stampede_without_a_guard(world: World) -> Iterator[float]:
     yield 900
 
 
+@CHAPTER.page(*HERD, scrapes=8)
+def stampede_of_twenty_seconds(world: World) -> Iterator[float]:
+    """A group of popular keys expires together: the database is over its capacity for a moment."""
+    users = world.cache(lookups=5_000, capacity=1_000, peak=5_000, guard=False)
+    yield from world.calm()
+    users.wanted = 0.6
+    yield 20
+    users.wanted = 0.95
+    yield 600
+
+
 @CHAPTER.page(*HERD, scrapes=8, also=("SingleflightDisabled",))
 def singleflight_off_and_stampede(world: World) -> Iterator[float]:
     """Popular keys expire every minute, for a thousand callers each; what held the database is switched off."""
@@ -181,6 +192,19 @@ def service_taken_out_of_use(world: World) -> Iterator[float]:
     old.present = False
     users.services[0].share = 1.0
     users.lookups *= 0.6
+    yield 900
+
+
+@CHAPTER.calm()
+def small_service_taken_out_of_use(world: World) -> Iterator[float]:
+    """One of two services is switched off for good, and it had a tenth of the traffic."""
+    users = world.cache()
+    users.services[0].share = 0.9
+    users.services.append(old := Service("legacy", share=0.1))
+    yield from world.calm()
+    old.present = False
+    users.services[0].share = 1.0
+    users.lookups *= 0.9
     yield 900
 
 

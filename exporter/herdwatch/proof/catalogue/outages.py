@@ -119,10 +119,11 @@ def probe_fails(world: World) -> Iterator[float]:
     yield 600
 
 
-@CHAPTER.page(*UNWATCHED, scrapes=8)
+@CHAPTER.page(*UNWATCHED, scrapes=8, alone=True)
 def target_without_a_cache_label(world: World) -> Iterator[float]:
     """A hand-written scrape job gives no `cache` label, so no alert could say which cache it is about."""
     users = world.cache(guard=False, configured=False)
+    world.cache("carts")
     yield from world.calm()
     users.labelled = False
     yield 600

@@ -149,6 +149,29 @@ def cold_restart_in_a_gap(world: World) -> Iterator[float]:
     yield 900
 
 
+@CHAPTER.page(*COLD)
+def cold_restart_in_a_long_gap(world: World) -> Iterator[float]:
+    """Prometheus is away for longer than the rules look back, and the cache restarts meanwhile."""
+    users = world.cache(lookups=60)
+    yield from world.calm()
+    world.scraping = False
+    yield 150 * world.interval
+    yield from restart(world, users.nodes[0])
+    yield 100
+    world.scraping = True
+    world.visible()
+    yield 600
+
+
+@CHAPTER.page(*COLD)
+def cold_restart_between_two_scrapes(world: World) -> Iterator[float]:
+    """So much traffic for so few keys that most are back before anybody looks; the database felt it all the same."""
+    users = world.cache(lookups=50_000, keys=20_000, hit_ratio=0.9, guard=False)
+    yield from world.calm()
+    yield from restart(world, users.nodes[0], outage=1)
+    yield 600
+
+
 @CHAPTER.page(*COLD, scrapes=3, alone=True)
 def cold_restart_while_the_exporter_restarts(world: World) -> Iterator[float]:
     """A host reboots, with Redis and the exporter on it; the exporter comes back twenty seconds later."""

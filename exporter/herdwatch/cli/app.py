@@ -1,0 +1,48 @@
+"""The command itself, and what its verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import herdwatch
+from herdwatch import config as configuration
+from herdwatch.bundle.location import bundle_root
+from herdwatch.config import Config
+from herdwatch.errors import CheckFailed, UsageError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="herdwatch.yaml; by default the one in this folder")
+]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Sees a Redis cache restart at the next scrape, pages one person once, and says what to do."""
+    if version:
+        print(f"herdwatch {herdwatch.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise UsageError("no command given; see the list above")
+
+
+def load(path: Path | None) -> Config:
+    """The configuration that is given, else the one of this folder, else the default one."""
+    if path is None:
+        here = Path("herdwatch.yaml")
+        path = here if here.is_file() else bundle_root() / "herdwatch.yaml"
+    return configuration.load(path)
+
+
+def fail_with(problems: list[str]) -> None:
+    """Raise CheckFailed with all problems, if there are any."""
+    if problems:
+        raise CheckFailed("\n".join([f"{len(problems)} wrong", *problems]))

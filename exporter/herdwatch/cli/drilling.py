@@ -1,0 +1,60 @@
+"""The verbs that run real servers on this machine: tools, the demo and the benchmarks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from herdwatch.cli.app import app
+
+
+class Subject(StrEnum):
+    """What the benchmark measures."""
+
+    EXPORTER = "exporter"
+    GUARD = "guard"
+    RULES = "rules"
+
+
+@app.command()
+def tools() -> None:
+    """Find or fetch promtool, prometheus, alertmanager and redis-server, and say which were taken."""
+    from herdwatch import tools as programs
+
+    for tool in programs.ensure(programs.ALL):
+        print(f"{tool.name:<13} {tool.version:<10} {tool.origin}")
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
+) -> None:
+    """Kill a real Redis and follow what happens, up to the resolved page."""
+    from herdwatch.drill import demo as incident
+
+    incident.run(keep=keep)
+
+
+@app.command()
+def bench(
+    subject: Annotated[
+        Subject | None, typer.Argument(help="What is measured; all if it is left out.", show_default=False)
+    ] = None,
+    keys: Annotated[int, typer.Option(min=1, help="Exporter: keys in the Redis that is scraped.")] = 1_000_000,
+    scrapes: Annotated[int, typer.Option(min=10, help="Exporter: scrapes per measurement.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="Guard: rounds, in each of which every candidate runs.")] = 15,
+    caches: Annotated[int, typer.Option(min=1, help="Rules: caches that one Prometheus watches.")] = 1000,
+) -> None:
+    """Measure a scrape beside a bare INFO, the guard beside a bare GET and its peers, and what a Prometheus pays."""
+    from herdwatch.drill.bench import exporter as scraping
+    from herdwatch.drill.bench import guard as guarding
+    from herdwatch.drill.bench import rules as evaluating
+
+    if subject in (None, Subject.EXPORTER):
+        scraping.run(keys=keys, scrapes=scrapes)
+    if subject in (None, Subject.GUARD):
+        guarding.run(rounds=rounds)
+    if subject in (None, Subject.RULES):
+        evaluating.run(caches=caches)
