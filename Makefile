@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-servers check render bench tools clean
+.PHONY: help demo test test-servers check score mutate recordings render bench tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,15 @@ check: tools ## lint, types, import contracts, rendered files in step
 	@$(BIN)/lint-imports
 	@$(BIN)/herdwatch render --check
 	@$(BIN)/herdwatch check
+
+score: tools ## play the catalogue of incidents under the alerts, at every scrape interval
+	@$(BIN)/herdwatch score --interval 5 --interval 15 --interval 30 --interval 60 --recorded $(ARGS)
+
+mutate: tools ## break the rules one place at a time and see which breaks the tests notice
+	@$(BIN)/herdwatch mutate $(ARGS)
+
+recordings: tools ## record the incidents of proof/recordings from real servers anew, nine minutes
+	@$(BIN)/python -m herdwatch.proof.recordings $(ARGS)
 
 render: $(STAMP) ## render alerts/, dashboards/ and runbooks/ from their templates
 	@$(BIN)/herdwatch render

@@ -80,3 +80,12 @@ def test_the_notation_puts_each_sample_in_its_second(steps: list[tuple[int, floa
         places += ["_"] * int(word[2:]) if word.startswith("_x") else [word]
     read = [(at, None if word == "stale" else float(word)) for at, word in enumerate(places) if word != "_"]
     assert read == points
+
+
+def test_a_play_may_last_for_days(tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text(RULES)
+    player = Player(Promtool(), [tmp_path / "rules.yml"], evaluation=60)
+    day = 86_400
+    samples: list[Point] = [(at, 3.0 if day + 300 < at < day + 900 else 0.0) for at in range(7, day + 1_200, 60)]
+    [firing] = player.play(Play("a day", [Series("x", {}, samples)], day + 1_200))
+    assert (firing.start, firing.end) == (day + 360, day + 960)

@@ -26,8 +26,8 @@ BITS = 50
 _ANSWER = re.compile(r"time: (\S+?),?\n\s*exp: [^\n]*\n\s*got: ([^\n]*)")
 _SAMPLE = re.compile(r"(\{(?:[^\"}]|\"(?:[^\"\\]|\\.)*\")*\}) ([0-9.E+-]+)")
 _LABEL = re.compile(r"(\w+)=(\"(?:[^\"\\]|\\.)*\")")
-_CLOCK = re.compile(r"(\d+)(ms|h|m|s)")
-_UNITS = {"h": 3600, "m": 60, "s": 1}
+_CLOCK = re.compile(r"(\d+)(ms|[smhdwy])")
+_UNITS = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 class Player:

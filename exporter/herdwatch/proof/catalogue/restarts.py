@@ -276,13 +276,15 @@ def crash_loop_cold(world: World) -> Iterator[float]:
     yield 600
 
 
-@CHAPTER.page("CacheRestartLoop", scrapes=16)
+@CHAPTER.page("CacheRestartLoop", scrapes=3)
 def crash_loop_warm(world: World) -> Iterator[float]:
     """A process with an append-only file dies every minute and has its keys each time: the third time is a loop."""
     users = world.cache()
     yield from world.calm()
-    for _ in range(8):
+    for number in range(8):
         yield from restart(world, users.nodes[0], kept=share_of(users.nodes[0], 1.0), loading=1)
+        if number == 2:
+            world.visible()
         yield 57
     yield 600
 

@@ -1,0 +1,214 @@
+"""Questions to what answers at the address of a Prometheus, whatever it answers: one sentence, and no secret in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from tests.redis.fakes import serving
+
+from herdwatch.errors import CheckFailed, UsageError
+from herdwatch.proof import backtest
+from herdwatch.proof.backtest import api
+from herdwatch.proof.backtest.api import Access, Prometheus
+from herdwatch.proof.backtest.history import Extent, History
+from herdwatch.proof.backtest.needs import Needs
+from herdwatch.proof.backtest.samples import Window
+
+Answer = bytes | None
+"""What is sent before the connection is closed; None sends nothing until the other side gives up."""
+
+
+def http(status: int, text: str, kind: str = "application/json") -> bytes:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n"
+    return f"{head}\r\n{text}".encode()
+
+
+def found(*series: dict[str, object]) -> bytes:
+    return http(200, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": series}}))
+
+
+def failed(status: int, error: str) -> bytes:
+    return http(status, json.dumps({"status": "error", "errorType": "execution", "error": error}))
+
+
+@contextmanager
+def answering(answer: Callable[[str], Answer]) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers each request's text; gives its URL and the requests."""
+    requests: list[str] = []
+
+    def behave(connection: socket.socket) -> None:
+        requests.append(connection.recv(65_536).decode())
+        reply = answer(requests[-1])
+        if reply is None:
+            connection.recv(1)
+        else:
+            connection.sendall(reply)
+
+    with serving(behave) as port:
+        yield f"http://127.0.0.1:{port}", requests
+
+
+def asked(url: str, **options: float) -> list[dict[str, object]]:
+    return Prometheus(Access.of(url), **{"seconds": 5.0, "pause": 0.0, **options}).query("up", 1)
+
+
+WRONG: dict[str, tuple[bytes, str, int]] = {
+    "credentials are missing": (http(401, "Unauthorized", "text/plain"), "answers 401: it wants other credentials", 1),
+    "access is forbidden": (http(403, "<html>", "text/html"), "answers 403: it wants other credentials", 1),
+    "there is no API": (http(404, "404 page not found", "text/plain"), "not as Prometheus's API does; is a path", 1),
+    "a page of HTML": (http(200, "<!doctype html>", "text/html"), "answers 200, but not as Prometheus's API does", 1),
+    "other JSON": (http(200, "[1, 2]"), "answers 200, but not as Prometheus's API does", 1),
+    "a result of another kind": (http(200, '{"status": "success", "data": {"result": 5}}'), "not as Prometheus's", 1),
+    "a login elsewhere": (b"HTTP/1.1 302 X\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "leads elsewhere", 1),
+    "a wrong query": (failed(400, "parse error\nat 3"), "answers 400: parse error at 3", 1),
+    "a query that is too slow": (failed(503, "query timed out"), "answers 503: query timed out", 2),
+    "a gateway that is": (http(504, "", "text/plain"), "answers 504: no whole answer", 2),
+    "half an answer": (found({"metric": {}})[:-9], "answers 200: no whole answer", 2),
+    "no HTTP": (b"+PONG\r\n", "cannot be reached, or hangs up", 2),
+    "nothing": (b"", "cannot be reached, or hangs up", 2),
+    "too many samples": (failed(422, "query processing would load too many samples"), "narrow it with --cache", 1),
+}
+
+
+@pytest.mark.parametrize("sentence", WRONG)
+def test_a_wrong_answer_is_one_sentence_and_is_asked_for_again_where_that_may_help(sentence: str) -> None:
+    answer, right, times = WRONG[sentence]
+    with answering(lambda _: answer) as (url, requests), pytest.raises(CheckFailed) as caught:
+        asked(url)
+    assert str(caught.value).startswith(url)
+    assert right in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(requests) == times
+
+
+def test_what_fails_once_is_asked_again() -> None:
+    answers = iter([failed(503, "busy"), found({"metric": {"a": "b"}, "values": []})])
+    with answering(lambda _: next(answers)) as (url, _):
+        assert asked(url) == [{"metric": {"a": "b"}, "values": []}]
+
+
+def test_silence_and_an_answer_that_drips_have_a_deadline() -> None:
+    with (
+        answering(lambda _: None) as (url, requests),
+        pytest.raises(CheckFailed, match=r"did not answer within 0\.2 s"),
+    ):
+        asked(url, seconds=0.2)
+    assert len(requests) == 2
+
+
+def test_nobody_at_the_address_is_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(CheckFailed, match="cannot be reached, or hangs up: Connection refused"):
+            asked(f"http://127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_an_answer_has_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MAX_BYTES", 100_000)
+    with (
+        answering(lambda _: found({"metric": {"a": "b" * 200_000}})) as (url, _),
+        pytest.raises(CheckFailed, match="an answer is larger than"),
+    ):
+        asked(url)
+
+
+def test_credentials_are_sent_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_PASSWORD", "hunter2")
+    (tmp_path / "token").write_text("hunter3\n")
+    with answering(lambda _: http(401, "no")) as (url, requests):
+        for access in (
+            Access.of(url, username="me", password_env="PROMETHEUS_PASSWORD"),
+            Access.of(url, bearer_file=tmp_path / "token"),
+        ):
+            assert "hunter" not in repr(access)
+            with pytest.raises(CheckFailed) as caught:
+                Prometheus(access).query("up", 1)
+            assert "hunter" not in str(caught.value)
+    assert f"Authorization: Basic {base64.b64encode(b'me:hunter2').decode()}\r\n" in requests[0]
+    assert "Authorization: Bearer hunter3\r\n" in requests[1]
+
+
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "no URL": ({"url": "127.0.0.1:9090"}, "--prometheus: it is http://HOST:PORT or https"),
+    "another scheme": ({"url": "file:///etc/passwd"}, "--prometheus: it is http://HOST:PORT or https"),
+    "a port that is none": ({"url": "http://h:many"}, "--prometheus: not a URL"),
+    "a password in the URL": ({"url": "http://me:hunter2@h"}, "--prometheus: credentials do not belong in the URL"),
+    "a user alone": ({"username": "me"}, "--username goes with"),
+    "a password alone": ({"password_env": "HOME"}, "--username goes with"),
+    "a password that is not set": ({"username": "me", "password_env": "NOT_SET"}, "--password-env: NOT_SET is not set"),
+    "a file that is not there": ({"bearer_file": Path("gone")}, "--bearer-file: gone cannot be read: No such file"),
+    "an authority without TLS": ({"ca_file": Path("gone")}, "--ca-file goes with an https:// URL"),
+    "an authority that is not there": (
+        {"url": "https://h", "ca_file": Path("gone")},
+        "--ca-file: gone cannot be read: No such file",
+    ),
+    "an authority that is none": (
+        {"url": "https://h", "ca_file": Path(__file__)},
+        "holds no certificate in PEM format",
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_wrong_access_is_told_by_the_option(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    options, right = REFUSED[sentence]
+    with pytest.raises(UsageError) as caught:
+        Access.of(**{"url": "http://127.0.0.1:9090", **options})  # type: ignore[arg-type]
+    assert right in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+RULES = "groups: [{name: g, rules: [{alert: A, expr: x > 1}]}]"
+
+
+def test_a_piece_that_fails_in_the_middle_is_told_with_its_time(tmp_path: Path) -> None:
+    """The series can be counted, and then their samples are not to be had."""
+    (tmp_path / "mine.yml").write_text(RULES)
+    request = backtest.of_rules(tmp_path / "mine.yml", (86_400, 90_000), 15)
+
+    def answer(text: str) -> bytes:
+        target = urlsplit(text.split()[1])
+        if target.path.endswith("/query"):
+            return failed(503, "the disk is gone")
+        times = parse_qs(target.query)
+        return found({"metric": {}, "values": [[float(times[edge][0]), "1"] for edge in ("start", "end")]})
+
+    with answering(answer) as (url, requests), pytest.raises(CheckFailed) as caught:
+        backtest.run(Access.of(url), request, workers=1)
+    right = r"from 1970-01-02 00:00:00 to 1970-01-02 01:00:00 UTC: http://\S+ answers 503: the disk is gone"
+    assert caught.match(f"^{right}$")
+    assert sum("/query?" in one for one in requests) == 2
+
+
+def test_what_is_too_much_is_fetched_by_halves() -> None:
+    """Up to an hour at once is refused; every sample comes all the same, once."""
+    refused: list[int] = []
+
+    def answer(text: str) -> bytes:
+        query = parse_qs(urlsplit(text.split()[1]).query)
+        if "[" not in query["query"][0]:
+            return found()
+        seconds = int(query["query"][0].rpartition("[")[2].rstrip("s]")) - 1
+        end = int(float(query["time"][0]))
+        if seconds > 2_000:
+            refused.append(seconds)
+            return failed(422, "too many samples")
+        values = [[at, "1"] for at in range(end - seconds, end + 1, 100)]
+        return found({"metric": {"__name__": "x"}, "values": values})
+
+    needs = Needs.of(RULES, "mine.yml")
+    with answering(answer) as (url, _):
+        history = History(Prometheus(Access.of(url)), needs)
+        extent = Extent(0, {needs.wanted[0]: 1}, frozenset(needs.wanted))
+        past = history.window(extent, Window(86_400, 90_000, 15))
+    assert refused == [3_600]
+    [series] = past.play.series
+    assert [second for second, _ in series.points] == [at + (at % 15 == 0) for at in range(0, 3_600, 100)]
