@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-servers check score mutate recordings render bench tools clean
+.PHONY: help demo test test-servers test-promtool check score mutate recordings render bench tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ test: tools ## every test
 
 test-servers: tools ## the tests that face Redis, on every Redis and Valkey to be had
 	@$(BIN)/python tests/every_server.py $(ARGS)
+
+test-promtool: tools ## the rule tests and those of the wrapper, with promtool 2.42, 2.53 and 3
+	@$(BIN)/python tests/every_promtool.py $(ARGS)
 
 check: tools ## lint, types, import contracts, rendered files in step
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,11 +1,9 @@
-"""Every rule test in alerts/tests/, and what ties those files to the alerts and to the metrics."""
+"""What ties the rule tests in alerts/tests/, which pytest runs itself, to the alerts and to the metrics."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +13,6 @@ from herdwatch.bundle import rules
 from herdwatch.bundle.location import bundle_root
 from herdwatch.bundle.promql import selectors
 from herdwatch.metrics import BY_SAMPLE
-from herdwatch.promtool import Promtool, Result
 
 ALERTS = bundle_root() / "alerts"
 RULES = rules.load((ALERTS / "herdwatch.rules.yml").read_text(), "herdwatch.rules.yml")
@@ -27,20 +24,13 @@ TESTS = {f"{name}: {test['name']}": test for name, content in READ.items() for t
 KNOWN = {*BY_SAMPLE, *(rule.name for rule in RULES), "ALERTS", "up", "herdwatch:threshold", "herdwatch:capacity"}
 
 
-@pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Result]]]:
-    """What promtool says of each file that was asked for; all run at the same time, promtool uses one processor."""
-    promtool = Promtool()
-    asked = {item.callspec.params["name"] for item in request.session.items if "results" in item.fixturenames}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {name: pool.submit(promtool.test_rules, FILES[name]) for name in sorted(asked)}
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_the_rules_do_what_their_tests_say(results: Mapping[str, Future[Result]], name: str) -> None:
-    result = results[name].result()
-    assert result.ok, f"{FILES[name]}:\n" + "\n".join(result.problems)
-    assert result.checked > 0
+def test_pytest_collects_every_rule_test_file_and_lets_only_the_watchdog_fire_unmentioned(
+    pytestconfig: pytest.Config,
+) -> None:
+    patterns = pytestconfig.getini("promtool_paths")
+    found = {path for pattern in patterns for path in pytestconfig.rootpath.glob(pattern)}
+    assert found == set(FILES.values())
+    assert set(pytestconfig.getini("promtool_always_firing")) == ALWAYS_FIRING
 
 
 @pytest.mark.parametrize("alert", BY_ALERT)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
+import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from herdwatch.errors import ToolError
-from herdwatch.promtool import testfiles
+from herdwatch.promtool import cases, failures, testfiles
+from herdwatch.promtool.faults import Test
+from herdwatch.promtool.testfiles import TestFile
 from herdwatch.tools import Tool, find
 
 TIMEOUT_SECONDS = 120.0
@@ -38,6 +43,9 @@ class Promtool:
     def __init__(self, tool: Tool | None = None, *, timeout: float = TIMEOUT_SECONDS) -> None:
         self._tool = tool or find("promtool")
         self._timeout = timeout
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
 
     @property
     def version(self) -> str:
@@ -62,33 +70,76 @@ class Promtool:
 
     def test_rules(self, path: Path) -> Result:
         """`promtool test rules` on one file, and what promtool would not notice: a test that tests nothing."""
-        read = testfiles.read(path)
-        if read.problems:
-            return Result(read.expectations, read.problems)
-        code, output = self._run("test", "rules", path)
-        return _counted(path, code, output, read.expectations, "expects nothing")
+        file = testfiles.read(path)
+        return self._test(file, file.tests, None) if not file.problems else Result(file.expectations, file.problems)
+
+    def test_case(self, file: TestFile, test: Test, *, always_firing: Collection[str] = ()) -> Result:
+        """One test of a file by itself, in which only `always_firing` and what its rows mention may fire."""
+        problems = (*file.faults, *test.faults)
+        return self._test(file, (test,), always_firing) if not problems else Result(len(test.rows), problems)
 
     def answers(self, path: Path) -> str:
         """All that `promtool test rules` prints; for who asks questions by expectations that cannot hold."""
         return self._run("test", "rules", path)[1]
 
+    def stop(self) -> None:
+        """End what runs in other threads, at once; that and every later run raises ToolError."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.kill()
+
+    def _test(self, file: TestFile, tests: tuple[Test, ...], always_firing: Collection[str] | None) -> Result:
+        prepared = cases.prepare(file, tests, always_firing)
+        with tempfile.TemporaryDirectory(prefix="herdwatch-rules-") as folder:
+            path = Path(folder) / "rules.test.yml"
+            path.write_text(prepared.text, encoding="utf-8")
+            code, output = self._run("test", "rules", path)
+        checked = sum(len(test.rows) for test in tests)
+        if code == 0:
+            return Result(checked)
+        problems = tuple(failures.read(prepared, output))
+        return Result(checked, problems or (f"{file.shown}: promtool ended with exit code {code}",))
+
     def _run(self, *args: str | Path, text: str = "") -> tuple[int, str]:
         try:
-            done = subprocess.run(
-                self._tool.command(*args),
-                input=text,
-                capture_output=True,
-                text=True,
-                timeout=self._timeout,
-                check=False,
-                cwd=self._tool.cwd,
-                env={**os.environ, **self._tool.env},
-            )
-        except subprocess.TimeoutExpired:
-            raise ToolError(f"{self._tool.path} did not end within {self._timeout:g} s") from None
+            process = self._start(args)
         except OSError as error:
             raise ToolError(f"{self._tool.path} cannot be started: {error.strerror}") from None
-        return done.returncode, f"{done.stdout}\n{done.stderr}"
+        try:
+            stdout, stderr = process.communicate(text, timeout=self._timeout)
+        except subprocess.TimeoutExpired:
+            raise ToolError(f"{self._tool.path} did not end within {self._timeout:g} s") from None
+        finally:
+            self._end(process)
+        if self._stopped:
+            raise ToolError(f"{self._tool.path} was stopped")
+        return process.returncode, f"{stdout}\n{stderr}"
+
+    def _start(self, args: tuple[str | Path, ...]) -> subprocess.Popen[str]:
+        with self._lock:
+            if self._stopped:
+                raise ToolError(f"{self._tool.path} was stopped")
+            process = subprocess.Popen(
+                self._tool.command(*args),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=self._tool.cwd,
+                # promtool lives for a second: a fifth of its time went into collecting garbage.
+                env={"GOGC": "400", **os.environ, **self._tool.env},
+            )
+            self._running.add(process)
+            return process
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        """Whatever happened, it is gone, and so are its pipes."""
+        process.kill()
+        with process:
+            pass
+        with self._lock:
+            self._running.discard(process)
 
 
 def _found(output: str) -> int:
