@@ -97,6 +97,21 @@ def test_a_translation_keeps_samples_and_ends() -> None:
     }
 
 
+def test_of_a_redis_that_hangs_redis_exporter_says_nothing() -> None:
+    labels = {"cache": "c", "instance": "i", "job": "herdwatch"}
+    made = _theirs(
+        [
+            Series("up", labels, [(7, 1.0), (22, 1.0)]),
+            Series("cache_up", labels, [(7, 1.0), (22, 0.0)]),
+            Series("cache_failure", {**labels, "reason": "timeout"}, [(22, 1.0)]),
+        ]
+    )
+    assert {one.name: list(one.points) for one in made} == {
+        "up": [(7, 1.0), (22, 0.0)],
+        "redis_up": [(7, 1.0), (22, None)],
+    }
+
+
 def _theirs(series: list[Series]) -> list[Series]:
     return list(translate(series, "redis_exporter"))
 

@@ -22,7 +22,8 @@ DELIVERY_SECONDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """`causes` are the alerts that would name the cause: one of them must be told within so many `scrapes`.
+    """`causes` are the alerts that would name the cause: one of them must be told within so many `scrapes`, or `least`
+    seconds where that is longer.
 
     `also` are alerts that may come beside it: consequences that a person should hear of. A calm day has no cause.
     `about` says in a sentence what happens. `alone` is an incident of the whole exporter, which no other may share.
@@ -36,6 +37,7 @@ class Incident:
     scrapes: int
     also: tuple[str, ...]
     alone: bool
+    least: int = 0
 
     @property
     def about(self) -> str:
@@ -49,7 +51,7 @@ class Incident:
 
     def seconds(self, interval: int) -> int:
         """How long after it could be known it must have been told."""
-        return self.scrapes * interval + DELIVERY_SECONDS
+        return max(self.scrapes * interval, self.least) + DELIVERY_SECONDS
 
     def happen(self, *, interval: int, phase: int) -> World:
         """Run the script, and wait beyond its end for what must still be told."""
@@ -67,9 +69,11 @@ class Chapter:
         self.room = room
         self.incidents: list[Incident] = []
 
-    def page(self, *causes: str, scrapes: int = 2, also: tuple[str, ...] = (), alone: bool = False) -> Decorator:
+    def page(
+        self, *causes: str, scrapes: int = 2, least: int = 0, also: tuple[str, ...] = (), alone: bool = False
+    ) -> Decorator:
         """Somebody is woken."""
-        return self._add("page", causes, scrapes, also, alone)
+        return self._add("page", causes, scrapes, also, alone, least)
 
     def ticket(self, *causes: str, scrapes: int, also: tuple[str, ...] = (), alone: bool = False) -> Decorator:
         """Somebody looks at it in the morning."""
@@ -84,11 +88,17 @@ class Chapter:
         return self._add("calm", (), 0, also, alone)
 
     def _add(
-        self, urgency: Urgency, causes: tuple[str, ...], scrapes: int, also: tuple[str, ...], alone: bool
+        self,
+        urgency: Urgency,
+        causes: tuple[str, ...],
+        scrapes: int,
+        also: tuple[str, ...],
+        alone: bool,
+        least: int = 0,
     ) -> Decorator:
         def add(script: Script) -> Script:
             name = script.__name__.replace("_", "-")
-            self.incidents.append(Incident(name, self.room, script, urgency, causes, scrapes, also, alone))
+            self.incidents.append(Incident(name, self.room, script, urgency, causes, scrapes, also, alone, least))
             return script
 
         return add

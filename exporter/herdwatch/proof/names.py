@@ -9,7 +9,6 @@ from herdwatch.metrics import BY_SAMPLE
 from herdwatch.proof.plays import Series
 
 REDIS_EXPORTER: Mapping[str, str] = {
-    "cache_up": "redis_up",
     "cache_keys": "redis_db_keys",
     "cache_expiring_keys": "redis_db_keys_expiring",
     "cache_hits_total": "redis_keyspace_hits_total",
@@ -36,7 +35,7 @@ def known_names(names: str) -> frozenset[str]:
     """Every metric that a play can have under these names; `up` is known to all."""
     if names == "herdwatch":
         return frozenset(("up", *BY_SAMPLE))
-    return frozenset(("up", *REDIS_EXPORTER.values(), *MADE))
+    return frozenset(("up", "redis_up", *REDIS_EXPORTER.values(), *MADE))
 
 
 def translate(series: Iterable[Series], names: str) -> Iterator[Series]:
@@ -47,11 +46,29 @@ def translate(series: Iterable[Series], names: str) -> Iterator[Series]:
     """
     if names not in NAMES:
         raise UsageError(f"--names {names}: is none of {', '.join(NAMES)}")
-    for one in series:
-        if names == "herdwatch" or one.name == "up":
-            yield one
+    given = list(series)
+    if names == "herdwatch":
+        yield from given
+        return
+    hung = _unanswered(given)
+    for one in given:
+        if one.name == "up":
+            yield Series("up", one.labels, [(at, 0.0 if (_instance(one), at) in hung else up) for at, up in one.points])
+        elif one.name == "cache_up":
+            points = [(at, None if (_instance(one), at) in hung else up) for at, up in one.points]
+            yield Series("redis_up", one.labels, points)
         else:
             yield from _redis_exporter(one)
+
+
+def _unanswered(series: Iterable[Series]) -> frozenset[tuple[str, int]]:
+    """Where and when redis_exporter does not answer: it waits for a Redis that hangs until Prometheus gives up."""
+    timeouts = (one for one in series if one.name == "cache_failure" and one.labels["reason"] == "timeout")
+    return frozenset((_instance(one), at) for one in timeouts for at, value in one.points if value)
+
+
+def _instance(one: Series) -> str:
+    return one.labels.get("instance", "")
 
 
 def _redis_exporter(one: Series) -> Iterator[Series]:

@@ -26,11 +26,15 @@ PLAY_TIMEOUT = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One rule set at one scrape interval. Shares are between 0 and 1, times seconds; None is: nothing was told."""
+    """One rule set at one scrape interval; `ours` are the bundle's own rules.
+
+    Shares are between 0 and 1, times are seconds, and None says that nothing was told.
+    """
 
     rules: str
     interval: int
     verdicts: tuple[Verdict, ...]
+    ours: bool = True
 
     @property
     def incidents(self) -> list[Verdict]:
@@ -123,7 +127,7 @@ def score(
         done=done,
     )
     routing = _routing(interval)
-    return Score(rules.name, interval, tuple(judge(one, rules, routing) for one in tried))
+    return Score(rules.name, interval, tuple(judge(one, rules, routing) for one in tried), rules.ours)
 
 
 def score_recordings(*, promtool: Promtool | None = None, done: Callable[[int], None] = lambda _: None) -> Score:

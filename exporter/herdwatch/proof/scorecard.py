@@ -49,7 +49,7 @@ def run(
         print(jsonlib.dumps([one.as_json() for one in scores], indent=2))
     else:
         _print(scores, incidents, unknown)
-    low = [one for one in scores if one.rules.startswith(sets[0].name) and one.recall < least]
+    low = [one for one in scores if one.ours and one.recall < least]
     if low:
         raise CheckFailed(f"recall is {low[0].recall:.3f} at a scrape interval of {low[0].interval} s, below {least:g}")
 
@@ -130,7 +130,7 @@ def _print(scores: Sequence[Score], incidents: Sequence[Incident], unknown: Sequ
         if failures:
             console.print(f"\n{one.rules}, {one.interval} s: {len(failures)} not as they should be")
         for verdict in failures:
-            console.print(f"  {verdict.trial.incident.name}: {_why(verdict)}", markup=False)
+            console.print(f"  {verdict.trial.incident.name}: {_why(verdict, one.ours)}", markup=False)
 
 
 def _table(scores: Sequence[Score]) -> Table:
@@ -154,14 +154,14 @@ def _table(scores: Sequence[Score]) -> Table:
     return table
 
 
-def _why(verdict: Verdict) -> str:
+def _why(verdict: Verdict, ours: bool) -> str:
     incident = verdict.trial.incident
     what = []
     if not verdict.told and incident.urgency != "calm":
         late = "" if verdict.seconds is None else f", but after {verdict.seconds:.0f} s"
         what.append(f"a {incident.urgency} was not delivered within {incident.seconds(verdict.trial.interval)} s{late}")
-    elif not verdict.named:
+    elif not verdict.named and incident.causes:
         what.append(f"told, but not as {' or '.join(incident.causes)}")
     what += [f"wrong: {message}" for message in verdict.wrong]
-    known = reason(verdict)
+    known = reason(verdict) if ours else ""
     return "; ".join(what) + (f" - {known}" if known else "")

@@ -123,8 +123,8 @@ def _try_recording(recording: Recording, promtool: Promtool) -> Trial:
         path = Path(folder) / RULES.name
         path.write_text(rules, encoding="utf-8")
         firings = Player(promtool, [path]).play(recording.play())
-    severities = {rule.name: rule.labels.get("severity") for rule in load_rules_of(rules, RULES.name) if rule.is_alert}
-    told = {severities[alert] for alert in recording.told}
+    declared = [rule for rule in load_rules_of(rules, RULES.name) if rule.is_alert and rule.name in recording.told]
+    told = {rule.labels.get("severity") for rule in declared}
     urgency: Urgency = "page" if "critical" in told else "ticket" if told else "calm"
     incident = Incident(recording.name, "recorded", _recorded, urgency, recording.told, RECORDED_SCRAPES, (), True)
     interval, zero = recording.scrape_interval, recording.zero

@@ -72,7 +72,7 @@ def one_failed_scrape(world: World) -> Iterator[float]:
     yield 600
 
 
-@CHAPTER.page("CacheLoading", scrapes=6)
+@CHAPTER.page("CacheLoading", scrapes=6, least=75)
 def long_load(world: World) -> Iterator[float]:
     """A dataset of many gigabytes takes six minutes to load, and every command is refused meanwhile."""
     users = world.cache(keys=20_000_000, lookups=5_000)
@@ -129,7 +129,7 @@ def target_without_a_cache_label(world: World) -> Iterator[float]:
     yield 600
 
 
-@CHAPTER.page("CacheExporterDown", scrapes=4, alone=True)
+@CHAPTER.page("CacheExporterDown", scrapes=4, least=45, alone=True)
 def exporter_down(world: World) -> Iterator[float]:
     """The only exporter is gone, and two caches with it: one page, not three."""
     world.cache()
