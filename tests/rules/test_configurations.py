@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +81,8 @@ databases: {{main: {{capacity: 2500, peak: 50000}}}}
 WARM = 45
 """Scrapes before anything happens."""
 
+BOTH = {"users", "carts"}
+
 
 @dataclass
 class Incident:
@@ -88,16 +91,17 @@ class Incident:
     promtool: Promtool
     folder: Path
     interval: int = 15
+    warm: int = WARM
     series: list[dict[str, str]] = field(default_factory=list)
 
     def gauge(self, name: str, before: int, after: int, **labels: str) -> None:
-        self._add(name, f"_ {before}x{WARM - 1} {after}x99", labels)
+        self._add(name, f"_ {before}x{self.warm - 1} {after}x99", labels)
 
-    def counter(self, name: str, before: int, after: int, **labels: str) -> None:
+    def counter(self, name: str, before: int, after: int, *, caches: Iterable[str] = BOTH, **labels: str) -> None:
         """So much more at every scrape."""
         base = 1_000_000
-        values = f"_ {base}+{before}x{WARM - 1} {base + before * WARM}+{after}x99"
-        self._add(name, values, labels)
+        values = f"_ {base}+{before}x{self.warm - 1} {base + before * self.warm}+{after}x99"
+        self._add(name, values, labels, caches)
 
     def lookups(self, before: tuple[int, int], after: tuple[int, int]) -> None:
         """Hits and misses a second."""
@@ -108,7 +112,7 @@ class Incident:
     def keys(self, before: int, after: int, *, restarted: bool) -> None:
         self.gauge("cache_primary", 1, 1)
         self.gauge("cache_keys", before, after, db="0")
-        self.gauge("cache_start_time_seconds", 0, WARM * self.interval if restarted else 0)
+        self.gauge("cache_start_time_seconds", 0, self.warm * self.interval if restarted else 0)
 
     def told(self, configuration: str, *timeline: tuple[str, int, set[str]]) -> None:
         """Assert for which caches an alert fires, so many seconds after the first scrape that shows the change."""
@@ -133,16 +137,16 @@ class Incident:
         assert result.ok, "\n".join(result.problems)
 
     def _firing(self, alert: str, after: int, caches: set[str]) -> dict[str, object]:
-        seen = (WARM + 1) * self.interval + 5  # the evaluation that is the first to see scrape WARM + 1
+        seen = (self.warm + 1) * self.interval + 5  # the evaluation that is the first to see the change
         return {
             "expr": f'count by (cache) (ALERTS{{alertname="{alert}",alertstate="firing"}})',
             "eval_time": f"{seen + after}s",
             "exp_samples": [{"labels": f'{{cache="{cache}"}}', "value": 1} for cache in sorted(caches)],
         }
 
-    def _add(self, name: str, values: str, labels: dict[str, str]) -> None:
+    def _add(self, name: str, values: str, labels: dict[str, str], caches: Iterable[str] = BOTH) -> None:
         more = "".join(f',{label}="{value}"' for label, value in labels.items())
-        for cache in ("users", "carts"):
+        for cache in sorted(caches):
             target = f'job="herdwatch",cache="{cache}",instance="{cache}:6379",team="web"'
             self.series.append({"series": f"{name}{{{target}{more}}}", "values": values})
 
@@ -150,9 +154,6 @@ class Incident:
 @pytest.fixture
 def incident(promtool: Promtool, tmp_path: Path) -> Incident:
     return Incident(promtool, tmp_path)
-
-
-BOTH = {"users", "carts"}
 
 
 @pytest.mark.parametrize(
@@ -189,6 +190,73 @@ def test_an_override_of_high_coalescing_rate_changes_when_it_is_told(
     incident.counter("singleflight_coalesced_total", 0, rate * 15, service="s", group="g", scope="process")
     users = f"overrides: {{HighCoalescingRate: {override}}}"
     incident.told(TWO_CACHES.format(interval=15, users=users), ("HighCoalescingRate", 300, caches))
+
+
+@pytest.mark.parametrize(
+    ("override", "hits", "caches"), [(0.95, 830, {"users"}), (0.8, 780, {"carts"}), (0.8, 700, BOTH)]
+)
+def test_an_override_of_cache_evicting_changes_when_it_is_told(
+    promtool: Promtool, tmp_path: Path, override: float, hits: int, caches: set[str]
+) -> None:
+    incident = Incident(promtool, tmp_path, warm=26)
+    incident.lookups((900, 100), (hits, 1000 - hits))
+    incident.counter("cache_evicted_keys_total", 0, 40 * 15)
+    users = f"overrides: {{CacheEvicting: {override}}}"
+    configuration = TWO_CACHES.format(interval=15, users=users)
+    incident.told(configuration, ("CacheEvicting", 120, set()), ("CacheEvicting", 270, caches))
+
+
+@pytest.mark.parametrize(
+    ("override", "failed", "caches"), [(0.05, 8, {"users"}), (0.3, 16, {"carts"}), (0.3, 40, BOTH)]
+)
+def test_an_override_of_cache_refresh_failing_changes_when_it_is_told(
+    promtool: Promtool, tmp_path: Path, override: float, failed: int, caches: set[str]
+) -> None:
+    incident = Incident(promtool, tmp_path, warm=10)
+    for result, before, after in (("ok", 100, 100 - failed), ("error", 0, failed)):
+        incident.counter("cache_refreshes_total", before, after, service="s", group="g", result=result)
+    users = f"overrides: {{CacheRefreshFailing: {override}}}"
+    configuration = TWO_CACHES.format(interval=15, users=users)
+    incident.told(configuration, ("CacheRefreshFailing", 120, set()), ("CacheRefreshFailing", 270, caches))
+
+
+ONE_DATABASE = """
+scrape_interval: {interval}s
+caches:
+  - {{name: users, url: "redis://users:6379", team: web, database: main}}
+  - {{name: carts, url: "redis://carts:6379", team: web, database: main}}
+databases: {{main: {{capacity: 2500, peak: 50000}}}}
+"""
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.parametrize(
+    ("users", "carts", "caches"),
+    [
+        pytest.param(1300, 1300, BOTH, id="2600 loads a second are too much, and each sends more than half of 2500"),
+        pytest.param(2000, 600, {"users"}, id="one of them sends more than half"),
+        pytest.param(1800, 600, set[str](), id="2400 are not too much"),
+    ],
+)
+def test_at_every_scrape_interval_a_stampede_is_told_of_the_caches_that_make_it(
+    promtool: Promtool, tmp_path: Path, interval: int, users: int, carts: int, caches: set[str]
+) -> None:
+    incident = Incident(promtool, tmp_path, interval, warm=6)
+    for cache, misses in (("users", users), ("carts", carts)):
+        incident.counter("cache_misses_total", interval, misses * interval, caches={cache})
+    # Two scrapes until the rate is known to be that high, and two of patience.
+    incident.told(
+        ONE_DATABASE.format(interval=interval),
+        ("CacheStampede", interval, set()),
+        ("CacheStampede", 6 * interval, caches),
+    )
+
+
+@pytest.mark.parametrize("alone", [2400, 2600])
+def test_a_stampede_is_told_of_a_cache_with_a_database_and_never_of_one_without(incident: Incident, alone: int) -> None:
+    incident.counter("cache_misses_total", 15, alone * 15)
+    configuration = TWO_CACHES.format(interval=15, users="database: main")
+    incident.told(configuration, ("CacheStampede", 120, {"users"} if alone > 2500 else set()))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ Sample = tuple[str, Mapping[str, str], float]
 
 MEGABYTE = 1_000_000.0
 BYTES_PER_KEY = 300.0
+ROOM = 3
+"""Memory of a cache that is not meant to evict, in working sets."""
+
 GROUP = "profile"
 
 
@@ -47,7 +50,7 @@ def _of_target(cache: Cache, node: Node, now: int, job: str, answers: bool) -> I
         assert reason in FAILURE_REASONS  # noqa: S101 - a scenario that misspells one models nothing
         yield "cache_failure", {**target, "reason": reason}, 1.0
         return
-    for name, more, value in _of_redis(node, cache.limit):
+    for name, more, value in _of_redis(node, cache.limit or ROOM * cache.working_set):
         yield name, {**target, **more}, value
     yield from _reported(cache, node, now, target)
 
@@ -70,7 +73,7 @@ def _reported(cache: Cache, node: Node, now: int, target: Mapping[str, str]) -> 
                 yield name, {**target, "service": service.name, **more}, value
 
 
-def _of_redis(node: Node, limit: float | None) -> Iterator[Sample]:
+def _of_redis(node: Node, limit: float) -> Iterator[Sample]:
     for db, count in {"0": 0.0, **node.keys}.items():
         yield "cache_keys", {"db": db}, float(round(count))
         yield "cache_expiring_keys", {"db": db}, float(round(count * 0.9))
@@ -86,7 +89,7 @@ def _of_redis(node: Node, limit: float | None) -> Iterator[Sample]:
     yield "cache_evicted_keys_total", {}, float(round(node.evicted))
     yield "cache_expired_keys_total", {}, float(round(node.expired))
     yield "cache_memory_used_bytes", {}, MEGABYTE + node.total * BYTES_PER_KEY
-    yield "cache_memory_max_bytes", {}, MEGABYTE + limit * BYTES_PER_KEY if limit else 0.0
+    yield "cache_memory_max_bytes", {}, MEGABYTE + limit * BYTES_PER_KEY
     yield "cache_connected_clients", {}, 20.0
     yield "cache_primary", {}, float(node.primary)
     if node.primary:

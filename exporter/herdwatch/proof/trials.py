@@ -182,8 +182,11 @@ def _of(world: World, firings: Iterable[Firing], worlds: int) -> tuple[Firing, .
 
 
 def _outside_gaps(firing: Firing, world: World) -> Firing | None:
-    """promtool evaluates also while Prometheus is away; what fires then is real if it outlives the next scrape."""
-    for begin, end in world.gaps:
+    """promtool evaluates also while Prometheus is away; what fires then is real if it outlives the next scrape.
+
+    So it does before the first scrape of all.
+    """
+    for begin, end in [(0, world.interval), *world.gaps]:
         back = end + world.interval
         if begin <= firing.start <= back:
             return replace(firing, start=back) if firing.end is None or firing.end > back + world.interval else None
