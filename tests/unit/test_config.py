@@ -39,7 +39,8 @@ WRONG = {
         cache("overrides:\n  CacheFull: 0.5"),
         5,
         "caches[0].overrides.CacheFull",
-        "known here: CacheHitRateLow, CacheRestarted, CacheKeysLost, CacheEvicting, CacheRefreshFailing, HighCoalescingRate",
+        "known here: CacheHitRateLow, CacheRestarted, CacheKeysLost, CacheEvicting, CacheRefreshFailing, "
+        "HighCoalescingRate",
     ),
     "an unknown severity": (
         CACHE + "receivers:\n  pager:\n    webhook_url: http://x\n",

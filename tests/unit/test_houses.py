@@ -53,7 +53,11 @@ def test_a_content_room_holds_templates_and_beside_them_only_what_is_rendered_or
     for path in (CHECKOUT / room).rglob("*"):
         if path.is_file():
             kind = path.parent.name if path.parent.name in ("templates", "tests") else "rendered"
-            endings = {"templates": (".j2",), "tests": (".test.yml", "equivalent-mutants.yml"), "rendered": (".yml", ".json", ".md", ".tmpl")}[kind]
+            endings = {
+                "templates": (".j2",),
+                "tests": (".test.yml", "equivalent-mutants.yml"),
+                "rendered": (".yml", ".json", ".md", ".tmpl"),
+            }[kind]
             assert path.name.endswith(endings), name(path)
 
 
