@@ -98,9 +98,9 @@ class Incident:
         self._add(name, f"_ {before}x{self.warm - 1} {after}x99", labels)
 
     def counter(self, name: str, before: int, after: int, *, caches: Iterable[str] = BOTH, **labels: str) -> None:
-        """So much more at every scrape."""
+        """So much more at every scrape, also at the first that shows the change."""
         base = 1_000_000
-        values = f"_ {base}+{before}x{self.warm - 1} {base + before * self.warm}+{after}x99"
+        values = f"_ {base}+{before}x{self.warm - 1} {base + before * (self.warm - 1) + after}+{after}x99"
         self._add(name, values, labels, caches)
 
     def lookups(self, before: tuple[int, int], after: tuple[int, int]) -> None:

@@ -16,6 +16,8 @@ from herdwatch.bundle import pages, rules
 from herdwatch.bundle.location import bundle_root
 from herdwatch.cli import app
 from herdwatch.collector.acl import setuser
+from herdwatch.proof.catalogue import INCIDENTS
+from herdwatch.proof.known import KNOWN
 
 ROOT = bundle_root()
 README = (ROOT / "README.md").read_text()
@@ -85,7 +87,7 @@ def test_a_make_target_of_the_readme_exists(target: str) -> None:
 
 
 def test_the_shown_run_has_every_step_of_the_demo() -> None:
-    (run,) = (text for language, text in BLOCKS if language == "text")
+    run, _ = (text for language, text in BLOCKS if language == "text")
     source = (Path(pages.__file__).parents[1] / "drill" / "demo.py").read_text()
     for words in (
         "first scrape that shows it",
@@ -98,3 +100,12 @@ def test_the_shown_run_has_every_step_of_the_demo() -> None:
     ):
         assert words in run
         assert words in source
+
+
+def test_the_shown_score_is_of_the_catalogue_that_there_is() -> None:
+    _, score = (text for language, text in BLOCKS if language == "text")
+    calm = {one.name for one in INCIDENTS if one.urgency == "calm"}
+    loud = len(INCIDENTS) - len(calm)
+    missed = sum(one.interval <= 15 and name not in calm for name, one in KNOWN.items())
+    assert f"{len(INCIDENTS)} plays: {loud} incidents, {len(calm)} calm days" in score
+    assert f"15 s  {loud - missed}/{loud}" in score
