@@ -156,40 +156,46 @@ def incident(promtool: Promtool, tmp_path: Path) -> Incident:
     return Incident(promtool, tmp_path)
 
 
+@pytest.fixture
+def brief(promtool: Promtool, tmp_path: Path) -> Incident:
+    """One with less of a past, for alerts that ask for no more."""
+    return Incident(promtool, tmp_path, warm=12)
+
+
 @pytest.mark.parametrize(
     ("override", "left", "caches"),
     [(0.3, 40, {"carts"}), (0.3, 20, BOTH), (0.7, 60, {"users"}), (0.7, 80, set())],
 )
 def test_an_override_of_cache_restarted_changes_when_it_is_told(
-    incident: Incident, override: float, left: int, caches: set[str]
+    brief: Incident, override: float, left: int, caches: set[str]
 ) -> None:
-    incident.keys(100, left, restarted=True)
-    incident.lookups((950, 50), (500, 500))
+    brief.keys(100, left, restarted=True)
+    brief.lookups((950, 50), (500, 500))
     users = f"overrides: {{CacheRestarted: {override}}}"
-    incident.told(
+    brief.told(
         TWO_CACHES.format(interval=15, users=users), ("CacheRestarted", -5, set()), ("CacheRestarted", 0, caches)
     )
 
 
 @pytest.mark.parametrize(("override", "left", "caches"), [(0.3, 40, {"carts"}), (0.3, 20, BOTH), (0.7, 60, {"users"})])
 def test_an_override_of_cache_keys_lost_changes_when_it_is_told(
-    incident: Incident, override: float, left: int, caches: set[str]
+    brief: Incident, override: float, left: int, caches: set[str]
 ) -> None:
-    incident.keys(100, left, restarted=False)
-    incident.lookups((950, 50), (500, 500))
+    brief.keys(100, left, restarted=False)
+    brief.lookups((950, 50), (500, 500))
     users = f"overrides: {{CacheKeysLost: {override}}}"
-    incident.told(TWO_CACHES.format(interval=15, users=users), ("CacheKeysLost", 60, caches))
+    brief.told(TWO_CACHES.format(interval=15, users=users), ("CacheKeysLost", 60, caches))
 
 
 @pytest.mark.parametrize(
     ("override", "rate", "caches"), [(2000, 1500, {"carts"}), (2000, 2500, BOTH), (500, 800, {"users"})]
 )
 def test_an_override_of_high_coalescing_rate_changes_when_it_is_told(
-    incident: Incident, override: int, rate: int, caches: set[str]
+    brief: Incident, override: int, rate: int, caches: set[str]
 ) -> None:
-    incident.counter("singleflight_coalesced_total", 0, rate * 15, service="s", group="g", scope="process")
+    brief.counter("singleflight_coalesced_total", 0, rate * 15, service="s", group="g", scope="process")
     users = f"overrides: {{HighCoalescingRate: {override}}}"
-    incident.told(TWO_CACHES.format(interval=15, users=users), ("HighCoalescingRate", 300, caches))
+    brief.told(TWO_CACHES.format(interval=15, users=users), ("HighCoalescingRate", 300, caches))
 
 
 @pytest.mark.parametrize(
@@ -253,10 +259,10 @@ def test_at_every_scrape_interval_a_stampede_is_told_of_the_caches_that_make_it(
 
 
 @pytest.mark.parametrize("alone", [2400, 2600])
-def test_a_stampede_is_told_of_a_cache_with_a_database_and_never_of_one_without(incident: Incident, alone: int) -> None:
-    incident.counter("cache_misses_total", 15, alone * 15)
+def test_a_stampede_is_told_of_a_cache_with_a_database_and_never_of_one_without(brief: Incident, alone: int) -> None:
+    brief.counter("cache_misses_total", 15, alone * 15)
     configuration = TWO_CACHES.format(interval=15, users="database: main")
-    incident.told(configuration, ("CacheStampede", 120, {"users"} if alone > 2500 else set()))
+    brief.told(configuration, ("CacheStampede", 120, {"users"} if alone > 2500 else set()))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +305,7 @@ def test_the_traffic_floor_of_the_configuration_is_that_of_the_rules(incident: I
 def test_at_every_scrape_interval_a_cold_restart_is_told_at_the_next_scrape(
     promtool: Promtool, tmp_path: Path, interval: int
 ) -> None:
-    incident = Incident(promtool, tmp_path, interval)
+    incident = Incident(promtool, tmp_path, interval, warm=12)
     incident.keys(200000, 100, restarted=True)
     incident.lookups((950, 50), (500, 500))
     configuration = TWO_CACHES.format(interval=interval, users="overrides: {}")
@@ -312,7 +318,7 @@ def test_at_every_scrape_interval_a_cold_restart_is_told_at_the_next_scrape(
 def test_at_every_scrape_interval_a_flush_is_told_at_the_next_scrape(
     promtool: Promtool, tmp_path: Path, interval: int
 ) -> None:
-    incident = Incident(promtool, tmp_path, interval)
+    incident = Incident(promtool, tmp_path, interval, warm=12)
     incident.keys(200000, 100, restarted=False)
     incident.lookups((950, 50), (500, 500))
     configuration = TWO_CACHES.format(interval=interval, users="overrides: {}")
@@ -341,7 +347,7 @@ def test_at_every_scrape_interval_the_own_reads_of_three_exporters_are_below_the
 def test_at_every_scrape_interval_a_redis_that_is_down_is_told_at_the_third_scrape(
     promtool: Promtool, tmp_path: Path, interval: int
 ) -> None:
-    incident = Incident(promtool, tmp_path, interval)
+    incident = Incident(promtool, tmp_path, interval, warm=4)
     incident.gauge("cache_up", 1, 0)
     configuration = TWO_CACHES.format(interval=interval, users="overrides: {}")
     incident.told(configuration, ("CacheDown", 2 * interval - 5, set()), ("CacheDown", 2 * interval, BOTH))

@@ -270,13 +270,15 @@ def test_what_is_no_rule_file_is_told_with_its_line(text: str, told: str) -> Non
 @pytest.mark.parametrize(
     ("interval", "expected"),
     [
-        (5, Windows("5s", "20s", "40s", "100s", "100s", "10m", "10s", "40s")),
-        (15, Windows("15s", "1m", "2m", "5m", "5m", "30m", "30s", "2m")),
-        (30, Windows("30s", "2m", "4m", "10m", "10m", "1h", "1m", "4m")),
-        (60, Windows("1m", "4m", "8m", "20m", "20m", "2h", "2m", "8m")),
+        (5, Windows("5s", "20s", "40s", "100s", "100s", "10m", "10s", "40s", "200s", "30s", "1m")),
+        (15, Windows("15s", "1m", "2m", "5m", "5m", "30m", "30s", "2m", "10m", "30s", "1m")),
+        (30, Windows("30s", "2m", "4m", "10m", "10m", "1h", "1m", "4m", "20m", "1m", "1m")),
+        (60, Windows("1m", "4m", "8m", "20m", "20m", "2h", "2m", "8m", "40m", "2m", "2m")),
     ],
 )
-def test_every_window_is_a_multiple_of_the_scrape_interval(interval: float, expected: Windows) -> None:
+def test_windows_follow_the_scrape_interval_but_for_the_times_that_people_set(
+    interval: float, expected: Windows
+) -> None:
     assert Windows.of(interval) == expected
 
 
