@@ -115,15 +115,17 @@ def score(
     *,
     incidents: Sequence[Incident] = INCIDENTS,
     promtool: Promtool | None = None,
+    step: int | None = None,
     done: Callable[[int], None] = lambda _: None,
 ) -> Score:
-    """Play the incidents under a rule set; `done` hears how many more are through."""
+    """Play the incidents under a rule set, evaluated every `step` seconds; `done` hears how many more are through."""
     tried = trials.run(
         rules,
         incidents,
         promtool=promtool or Promtool(timeout=PLAY_TIMEOUT),
         interval=interval,
         phases=PHASES[interval],
+        step=step,
         done=done,
     )
     routing = _routing(interval)

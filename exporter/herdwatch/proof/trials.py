@@ -90,12 +90,18 @@ def run(
     promtool: Promtool,
     interval: int,
     phases: Sequence[int],
+    step: int | None = None,
     done: Callable[[int], None] = lambda _: None,
 ) -> list[Trial]:
-    """Try all incidents, incident n at phase n of `phases` in turn; `done` hears how many more are through."""
+    """Try all incidents, incident n at phase n of `phases` in turn; `done` hears how many more are through.
+
+    `step` is the time between two evaluations in seconds, by default what the interval deserves.
+    """
     jobs = list(_batches(rules, [(one, phases[n % len(phases)]) for n, one in enumerate(incidents)]))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures: list[Future[list[Trial]]] = [pool.submit(_try, rules, job, promtool, interval) for job in jobs]
+        futures: list[Future[list[Trial]]] = [
+            pool.submit(_try, rules, job, promtool, interval, step or evaluation(interval)) for job in jobs
+        ]
         try:
             for future in as_completed(futures):
                 done(len(future.result()))
@@ -146,7 +152,7 @@ def _batches(rules: RuleSet, jobs: Sequence[tuple[Incident, int]]) -> Iterator[J
     yield from ([job] for job in jobs if job not in shared)
 
 
-def _try(rules: RuleSet, job: Job, promtool: Promtool, interval: int) -> list[Trial]:
+def _try(rules: RuleSet, job: Job, promtool: Promtool, interval: int, step: int) -> list[Trial]:
     worlds = [(incident, incident.happen(interval=interval, phase=phase)) for incident, phase in job]
     plays = [world.play(incident.name) for incident, world in worlds]
     seen: dict[tuple[str, tuple[tuple[str, str], ...]], object] = {}
@@ -163,7 +169,7 @@ def _try(rules: RuleSet, job: Job, promtool: Promtool, interval: int) -> list[Tr
             config = configuration((world for _, world in worlds), interval)
             files = (Path(folder) / RULES.name,)
             files[0].write_text(render_bundle(config)[RULES], encoding="utf-8")
-        firings = Player(promtool, files, evaluation=evaluation(interval)).play(together)
+        firings = Player(promtool, files, evaluation=step).play(together)
     return [
         Trial(incident, interval, world.phase, world.zero, world.known, world.now, _of(world, firings, len(worlds)))
         for incident, world in worlds
