@@ -27,7 +27,7 @@ def _nothing(world: World) -> list[float]:
 
 
 def incident(urgency: Urgency, *causes: str) -> Incident:
-    return Incident("it", "room", lambda world: iter(_nothing(world)), urgency, causes, 2 if causes else 0, (), False)
+    return Incident("it", "room", lambda world: iter(_nothing(world)), urgency, causes, 2 if causes else 0, False)
 
 
 def firing(alert: str, severity: str, after: int, lasts: int | None = None, **labels: str) -> Firing:

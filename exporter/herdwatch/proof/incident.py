@@ -25,8 +25,7 @@ class Incident:
     """`causes` are the alerts that would name the cause: one of them must be told within so many `scrapes`, or `least`
     seconds where that is longer.
 
-    `also` are alerts that may come beside it: consequences that a person should hear of. A calm day has no cause.
-    `about` says in a sentence what happens. `alone` is an incident of the whole exporter, which no other may share.
+    A calm day has no cause. `about` says in a sentence what happens. `alone` is an incident of the whole exporter, which no other may share.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Incident:
     urgency: Urgency
     causes: tuple[str, ...]
     scrapes: int
-    also: tuple[str, ...]
     alone: bool
     least: int = 0
 
@@ -69,36 +67,33 @@ class Chapter:
         self.room = room
         self.incidents: list[Incident] = []
 
-    def page(
-        self, *causes: str, scrapes: int = 2, least: int = 0, also: tuple[str, ...] = (), alone: bool = False
-    ) -> Decorator:
+    def page(self, *causes: str, scrapes: int = 2, least: int = 0, alone: bool = False) -> Decorator:
         """Somebody is woken."""
-        return self._add("page", causes, scrapes, also, alone, least)
+        return self._add("page", causes, scrapes, alone, least)
 
-    def ticket(self, *causes: str, scrapes: int, also: tuple[str, ...] = (), alone: bool = False) -> Decorator:
+    def ticket(self, *causes: str, scrapes: int, alone: bool = False) -> Decorator:
         """Somebody looks at it in the morning."""
-        return self._add("ticket", causes, scrapes, also, alone)
+        return self._add("ticket", causes, scrapes, alone)
 
     def note(self, *causes: str, scrapes: int) -> Decorator:
         """It is kept for who looks."""
-        return self._add("note", causes, scrapes, (), False)
+        return self._add("note", causes, scrapes, False)
 
-    def calm(self, *, also: tuple[str, ...] = (), alone: bool = False) -> Decorator:
-        """Nobody is told anything, but for notes in `also`."""
-        return self._add("calm", (), 0, also, alone)
+    def calm(self, *, alone: bool = False) -> Decorator:
+        """Nobody is told anything."""
+        return self._add("calm", (), 0, alone)
 
     def _add(
         self,
         urgency: Urgency,
         causes: tuple[str, ...],
         scrapes: int,
-        also: tuple[str, ...],
         alone: bool,
         least: int = 0,
     ) -> Decorator:
         def add(script: Script) -> Script:
             name = script.__name__.replace("_", "-")
-            self.incidents.append(Incident(name, self.room, script, urgency, causes, scrapes, also, alone, least))
+            self.incidents.append(Incident(name, self.room, script, urgency, causes, scrapes, alone, least))
             return script
 
         return add

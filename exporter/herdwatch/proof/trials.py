@@ -132,7 +132,7 @@ def _try_recording(recording: Recording, promtool: Promtool) -> Trial:
     declared = [rule for rule in load_rules_of(rules, RULES.name) if rule.is_alert and rule.name in recording.told]
     told = {rule.labels.get("severity") for rule in declared}
     urgency: Urgency = "page" if "critical" in told else "ticket" if told else "calm"
-    incident = Incident(recording.name, "recorded", _recorded, urgency, recording.told, RECORDED_SCRAPES, (), True)
+    incident = Incident(recording.name, "recorded", _recorded, urgency, recording.told, RECORDED_SCRAPES, True)
     interval, zero = recording.scrape_interval, recording.zero
     return Trial(incident, interval, zero % interval, zero, zero, recording.seconds, firings)
 

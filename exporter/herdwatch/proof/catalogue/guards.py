@@ -40,7 +40,7 @@ def guard_lost_in_a_deploy(world: World) -> Iterator[float]:
     yield 900
 
 
-@CHAPTER.page(*HERD, scrapes=8, also=("CacheHitRateLow",))
+@CHAPTER.page(*HERD, scrapes=8)
 def key_format_changed(world: World) -> Iterator[float]:
     """A deploy asks for keys of a new form, which nobody has stored yet: the keys are all there, and all useless."""
     users = world.cache(lookups=5_000, capacity=600, peak=5_000)
@@ -51,7 +51,7 @@ def key_format_changed(world: World) -> Iterator[float]:
     yield 600
 
 
-@CHAPTER.page(*HERD, scrapes=8, also=("CacheHitRateLow",))
+@CHAPTER.page(*HERD, scrapes=8)
 def stampede_without_a_guard(world: World) -> Iterator[float]:
     """The misses of an application without guard exceed what the database can take."""
     users = world.cache(lookups=5_000, capacity=1_000, peak=5_000, guard=False)
@@ -71,7 +71,7 @@ def stampede_of_twenty_seconds(world: World) -> Iterator[float]:
     yield 600
 
 
-@CHAPTER.page(*HERD, scrapes=8, also=("SingleflightDisabled",))
+@CHAPTER.page(*HERD, scrapes=8)
 def singleflight_off_and_stampede(world: World) -> Iterator[float]:
     """Popular keys expire every minute, for a thousand callers each; what held the database is switched off."""
     users = world.cache(lookups=5_000, capacity=600, peak=5_000)
@@ -81,7 +81,7 @@ def singleflight_off_and_stampede(world: World) -> Iterator[float]:
     yield 900
 
 
-@CHAPTER.calm(also=("HighCoalescingRate",))
+@CHAPTER.calm()
 def herd_that_the_guard_holds(world: World) -> Iterator[float]:
     """Three thousand callers a second ask for one expired key, and the database sees one load."""
     users = world.cache(capacity=600, peak=5_000)
@@ -208,7 +208,7 @@ def small_service_taken_out_of_use(world: World) -> Iterator[float]:
     yield 900
 
 
-@CHAPTER.page(*HERD, scrapes=8, also=("CacheHitRateLow",))
+@CHAPTER.page(*HERD, scrapes=8)
 def two_caches_share_a_database(world: World) -> Iterator[float]:
     """Neither cache alone asks for more than the database can take; both together do."""
     users = world.cache(lookups=4_000, capacity=1_000, peak=8_000, guard=False)

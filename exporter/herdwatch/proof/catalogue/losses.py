@@ -97,7 +97,7 @@ def flush_of_an_idle_cache(world: World) -> Iterator[float]:
     yield 900
 
 
-@CHAPTER.ticket("CacheEvicting", scrapes=40, also=("CacheHitRateLow",))
+@CHAPTER.ticket("CacheEvicting", scrapes=40)
 def working_set_outgrows_the_memory(world: World) -> Iterator[float]:
     """A new feature asks for many times as many keys as maxmemory holds."""
     users = world.cache(keys=100_000, limit=100_000, hit_ratio=0.96)
@@ -106,7 +106,7 @@ def working_set_outgrows_the_memory(world: World) -> Iterator[float]:
     yield 900
 
 
-@CHAPTER.ticket("CacheEvicting", scrapes=40, also=("CacheHitRateLow",))
+@CHAPTER.ticket("CacheEvicting", scrapes=40)
 def crawler_pollutes_the_cache(world: World) -> Iterator[float]:
     """A crawler asks for everything once: its keys drive out those that people want."""
     users = world.cache(keys=100_000, limit=100_000, hit_ratio=0.96)

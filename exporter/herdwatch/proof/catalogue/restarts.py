@@ -10,7 +10,6 @@ from herdwatch.proof.world import World
 
 CHAPTER = Chapter("restarts")
 COLD = ("CacheRestarted",)
-HERD = ("CacheStampede",)
 
 
 def restart(
@@ -71,7 +70,7 @@ def cold_restart_without_a_guard(world: World) -> Iterator[float]:
     yield 900
 
 
-@CHAPTER.page(*COLD, also=HERD)
+@CHAPTER.page(*COLD)
 def cold_restart_before_a_small_database(world: World) -> Iterator[float]:
     """The seed's incident: fifty thousand lookups a second, and a database for a twentieth of them."""
     users = world.cache(lookups=50_000, keys=2_000_000, hit_ratio=0.97, guard=False, capacity=2_500, peak=50_000)
@@ -80,7 +79,7 @@ def cold_restart_before_a_small_database(world: World) -> Iterator[float]:
     yield 600
 
 
-@CHAPTER.page(*COLD, also=(*HERD, "SingleflightDisabled"))
+@CHAPTER.page(*COLD)
 def cold_restart_with_singleflight_off(world: World) -> Iterator[float]:
     """Somebody had switched singleflight off minutes before; both must be heard."""
     users = world.cache(capacity=300, peak=1_000)
