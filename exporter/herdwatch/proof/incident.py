@@ -25,7 +25,8 @@ class Incident:
     """`causes` are the alerts that would name the cause: one of them must be told within so many `scrapes`, or `least`
     seconds where that is longer.
 
-    A calm day has no cause. `about` says in a sentence what happens. `alone` is an incident of the whole exporter, which no other may share.
+    A calm day has no cause. `about` says in a sentence what happens. `alone` is an incident of the whole
+    exporter, which no other may share.
     """
 
     name: str
