@@ -72,7 +72,7 @@ class ProcessMemory:
     restarts: int = 0
 
     def observe(self, fields: Fields) -> None:
-        """Take in one answer. Under one run_id the first start time stands, which removes its jitter of a second."""
+        """Take in one answer. Under one run_id the first start time stands."""
         # Only a name of this form is a database: Redis 8 has fields that merely start like one.
         found = (name for name in fields if name[:2] == "db" and _DATABASE.fullmatch(name))
         for name in found:
