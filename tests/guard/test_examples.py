@@ -11,10 +11,9 @@ import os
 import re
 import shlex
 import sys
-import time
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from starlette.testclient import TestClient
+from tests.waiting import until
 
 import herdwatch.guard
 from herdwatch import reports
@@ -62,13 +62,6 @@ def redis_cli(heading: str) -> list[list[str]]:
     """The commands for redis-cli in the blocks of one section."""
     lines = "\n".join(blocks(heading, "bash")).replace("\\\n", " ").splitlines()
     return [words(line)[1:] for line in lines if line.startswith("redis-cli ")]
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, inspect.getsource(true)
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from tests.waiting import until
 
 from herdwatch.guard import Guard, LoadTimeout
 from herdwatch.stack import RedisServer, Supervisor
@@ -96,13 +97,6 @@ def loads(ledger: RedisServer) -> int:
         return int(client.get("loads") or 0)
 
 
-def wait_until(true: Callable[[], bool], seconds: float = SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
 def listeners(server: RedisServer, channel: str = LEASE) -> int:
     with server.client() as client:
         [(_, number)] = client.pubsub_numsub(channel)
@@ -125,7 +119,7 @@ def test_four_processes_with_250_callers_each_on_one_cold_key_are_one_load(start
         [(answer, callers)] = answers(*said).items()
         assert (json.loads(answer)["load"], callers) == (number, 1000)
         assert loads(shared) == number
-        wait_until(lambda channel=f"herdwatch:lease:{{user:{number}}}": listeners(shared, channel) == 0)
+        until(lambda channel=f"herdwatch:lease:{{user:{number}}}": listeners(shared, channel) == 0)
     sums = sum((Counter(one["counts"]) for one in said), Counter())
     assert sums["singleflight_executions_total miss"] == 5
     assert sums["singleflight_coalesced_total fleet"] == 15
@@ -140,10 +134,10 @@ def test_a_leader_that_is_killed_costs_the_others_its_lease_and_one_of_them_load
     others = [start(options={"lease": 1.0}) for _ in range(3)]
     ready(*processes, *others)
     leader.told(f"ask {KEY}")
-    wait_until(lambda: loads(shared) == 1)
+    until(lambda: loads(shared) == 1)
     for one in others:
         one.told(f"ask {KEY}")
-    wait_until(lambda: listeners(shared) == 3)
+    until(lambda: listeners(shared) == 3)
     leader.child.kill()
     killed = time.monotonic()
     [(answer, callers)] = answers(*(one.said() for one in others)).items()
@@ -157,7 +151,7 @@ def test_a_load_that_fails_elsewhere_is_told_by_its_type_and_not_by_its_text(sta
     leader, other = start(error="password=secret", seconds=1), start()
     ready(leader, other)
     leader.told(f"ask {KEY}")
-    wait_until(lambda: loads(shared) == 1)
+    until(lambda: loads(shared) == 1)
     other.told(f"ask {KEY}")
     assert answers(leader.said()) == {"ZeroDivisionError: password=secret": 3}
     [(answer, callers)] = answers(said := other.said()).items()
@@ -218,7 +212,7 @@ def test_an_old_leader_that_was_stopped_never_overwrites_the_newer_value(start: 
     old, new = (start(options={"lease": 0.3}, seconds=0.6) for _ in range(2))
     ready(old, new)
     old.told(f"ask {KEY}")
-    wait_until(lambda: loads(shared) == 1)
+    until(lambda: loads(shared) == 1)
     old.child.send_signal(signal.SIGSTOP)
     [newer] = answers(new.told(f"ask {KEY}").said())
     assert json.loads(newer)["load"] == 2
@@ -232,10 +226,10 @@ def test_an_old_leader_that_was_stopped_leaves_the_newer_lease_alone(start: Star
     old, new, third = (start(options={"lease": 0.3}, seconds=seconds) for seconds in (0.4, 1.5, 0.1))
     ready(old, new, third)
     old.told(f"ask {KEY}")
-    wait_until(lambda: loads(shared) == 1)
+    until(lambda: loads(shared) == 1)
     old.child.send_signal(signal.SIGSTOP)
     new.told(f"ask {KEY}")
-    wait_until(lambda: loads(shared) == 2)
+    until(lambda: loads(shared) == 2)
     old.child.send_signal(signal.SIGCONT)
     assert json.loads(*answers(old.said()))["load"] == 1
     [newer] = answers(third.told(f"ask {KEY}").said())
@@ -250,7 +244,7 @@ def test_a_restart_of_redis_while_processes_wait_leaves_nobody_without_a_value(
     ready(*processes)
     for one in processes:
         one.told(f"ask {KEY}")
-    wait_until(lambda: listeners(own) == 2)
+    until(lambda: listeners(own) == 2)
     own.kill()
     own.restart()
     found = answers(*(one.said() for one in processes))
@@ -267,7 +261,7 @@ def test_after_a_fork_parent_and_child_serve_with_connections_and_counts_of_thei
     leader, forking = start(seconds=1.0), start()
     ready(leader, forking)
     leader.told(f"ask {KEY}")
-    wait_until(lambda: loads(shared) == 1)
+    until(lambda: loads(shared) == 1)
     forking.told(f"ask {KEY}")  # waits for the leader: its pub/sub connection is there when it forks, in its loop
     first = forking.said()
     leader.said()

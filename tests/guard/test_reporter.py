@@ -17,6 +17,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
+from tests.waiting import until
 
 from herdwatch import reports
 from herdwatch.collector import CacheCollector
@@ -72,13 +73,6 @@ def make(empty: RedisServer) -> Iterator[Make]:
     yield one
     for guard in guards:
         guard.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def written(server: RedisServer) -> list[reports.Report]:

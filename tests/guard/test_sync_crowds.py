@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from tests.waiting import until
 
 from herdwatch.errors import Shed
 from herdwatch.guard import SyncGuard
@@ -82,13 +83,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def counted(guard: SyncGuard) -> dict[str, int]:

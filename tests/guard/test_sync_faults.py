@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+from tests.waiting import until
 
 from herdwatch.errors import LoadTimeout
 from herdwatch.guard import SyncFlight, SyncGuard
@@ -68,13 +69,6 @@ class Loader:
         if isinstance(self.value, BaseException):
             raise self.value
         return self.value
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def assert_counted(guard: SyncGuard, **classes: int) -> None:

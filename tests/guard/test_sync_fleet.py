@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from tests.waiting import until
 
 from herdwatch.errors import RemoteLoadError
 from herdwatch.guard import SyncGuard
@@ -62,13 +63,6 @@ def make(empty: RedisServer) -> Iterator[Callable[..., SyncGuard]]:
     yield one
     for guard in guards:
         guard.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def number(server: RedisServer, key: str) -> int:

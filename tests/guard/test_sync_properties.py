@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from tests.waiting import until
 
 from herdwatch.guard import Flight, LoadCancelled, LoadTimeout, RemoteLoadError, Shed, SyncFlight, SyncGuard
 from herdwatch.guard.refresh import Coin
@@ -392,13 +393,6 @@ class Held:
         return outcome
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it does not come"
-        time.sleep(0.001)
-
-
 def fly(flight: SyncFlight, held: Held, threads: int) -> list[Any]:
     """What each of so many callers at once was given: (value, led) or its exception."""
     found: list[Any] = []
@@ -410,7 +404,7 @@ def fly(flight: SyncFlight, held: Held, threads: int) -> list[Any]:
             found.append(error)
 
     def let_go() -> None:
-        wait_until(lambda: flight._entries.waiting() == threads - 1)
+        until(lambda: flight._entries.waiting() == threads - 1)
         held.go.set()
 
     in_threads([call] * threads + [let_go])
@@ -438,7 +432,7 @@ def test_an_interrupted_leader_is_the_only_one_and_a_follower_calls_again() -> N
 
     def fn() -> str:
         number = next(calls)
-        wait_until(lambda: flight._entries.waiting() == 12 - number)
+        until(lambda: flight._entries.waiting() == 12 - number)
         if number == 1:
             raise error
         return "well"
@@ -459,7 +453,7 @@ def leading(flight: SyncFlight, held: Held) -> tuple[threading.Thread, list[Any]
     outcome: list[Any] = []
     leader = threading.Thread(target=lambda: outcome.append(flight.do("k", held)), daemon=True)
     leader.start()
-    wait_until(lambda: held.calls > 0)
+    until(lambda: held.calls > 0)
     return leader, outcome
 
 
@@ -484,7 +478,7 @@ def test_threads_begin_anew_after_forget_while_the_first_call_goes_on() -> None:
     assert first[1] == [("slow", True)]
     third = threading.Thread(target=lambda: second[1].append(flight.do("k", int)), daemon=True)
     third.start()
-    wait_until(lambda: flight._entries.waiting() == 1)  # the end of the first call took nothing from the second
+    until(lambda: flight._entries.waiting() == 1)  # the end of the first call took nothing from the second
     anew.go.set()
     second[0].join(SECONDS)
     third.join(SECONDS)

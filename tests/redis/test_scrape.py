@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from starlette.testclient import TestClient
+from tests.waiting import until
 
 from herdwatch import config as configuration
 from herdwatch import reports
@@ -116,10 +117,8 @@ def test_a_restart_is_a_new_start_time_and_a_kept_connection_does_not_hide_it(su
 def test_primary_and_replica_each_tell_their_side(supervisor: Supervisor) -> None:
     primary = RedisServer(supervisor, name="primary")
     replica = RedisServer(supervisor, "--replicaof", "127.0.0.1", str(primary.port), name="replica")
-    deadline = time.monotonic() + 20
-    while scraped(replica)[0]["cache_replica_link_up",] != 1 or scraped(primary)[0]["cache_connected_replicas",] != 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: scraped(replica)[0]["cache_replica_link_up",] == 1, every=0.2)
+    until(lambda: scraped(primary)[0]["cache_connected_replicas",] == 1, every=0.2)
 
     assert scraped(primary)[0]["cache_primary",] == 1
     assert scraped(primary)[0]["cache_replication_lag_bytes",] >= 0
@@ -127,10 +126,7 @@ def test_primary_and_replica_each_tell_their_side(supervisor: Supervisor) -> Non
     assert found["cache_primary",] == 0
     assert ("cache_connected_replicas",) not in found
     primary.kill()
-    deadline = time.monotonic() + 20
-    while scraped(replica)[0]["cache_replica_link_up",] != 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: scraped(replica)[0]["cache_replica_link_up",] == 0, every=0.2)
 
 
 def test_a_loading_redis_is_up_and_says_so(supervisor: Supervisor) -> None:

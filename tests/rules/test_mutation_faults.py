@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from herdwatch import tools
 from herdwatch.errors import CheckFailed, ToolError
@@ -106,21 +106,14 @@ def test_an_interrupt_leaves_nothing_running_and_no_files(tmp_path: Path) -> Non
         text=True,
     )
     try:
-        _wait(lambda: (tmp_path / "pid").exists() or process.poll() is not None)
+        until(lambda: (tmp_path / "pid").exists() or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
     assert said.rstrip().endswith("KeyboardInterrupt")
-    _wait(lambda: not _lives(int((tmp_path / "pid").read_text())))
+    until(lambda: not _lives(int((tmp_path / "pid").read_text())))
     assert list((tmp_path / "files").iterdir()) == []
-
-
-def _wait(until: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not until():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def _lives(pid: int) -> bool:

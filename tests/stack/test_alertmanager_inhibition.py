@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests import pager
+from tests.waiting import until
 
 from herdwatch.proof.routing import Routing
 from herdwatch.stack import Supervisor
@@ -101,11 +102,24 @@ class Held:
 
 
 def held(labels: list[Labels], folder: Path) -> Held:
+    """What stands once Alertmanager's inhibition has read all of them.
+
+    It reads what was put in behind the API's back, in that order: an answer before it has come to the last says
+    "not hidden" of what will be. The last two are a pair of which one hides the other.
+    """
+    last = (of("CacheDown", "last"), of("CacheLoading", "last"))
     config = pager.render(pager.configuration("http://127.0.0.1:1"), folder)
     with Supervisor() as supervisor:
         server = pager.start(supervisor, config)
         pager.post(server, [{"labels": one} for one in {str(one): one for one in labels}.values()])
-        return Held(server.alerts(), Routing.of(config.read_text()))
+        for one in reversed(last):
+            pager.post(server, [{"labels": one}])
+        routing = Routing.of(config.read_text())
+        until(
+            lambda: Held(server.alerts(), routing).inhibited(last[1]),
+            "Alertmanager never hid the last of the alerts",
+        )
+        return Held(server.alerts(), routing)
 
 
 @pytest.fixture(scope="module")

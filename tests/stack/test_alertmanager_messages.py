@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import pytest
 from tests import pager
 from tests.mailbox import Mailbox
+from tests.waiting import until
 
 from herdwatch.stack import Supervisor, WebhookReceiver
 
-SECONDS = 30.0
 ALERTS = {
     "told in the description": {
         "summary": "Cache users restarted cold: 3% of its keys are there",
@@ -56,13 +55,6 @@ class Got:
         return next(text for text in bodies if f"cache={cache}" in text)
 
 
-def wait_for(there: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not there():
-        assert time.monotonic() < deadline, f"did not come within {SECONDS:g} s: {what}"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def got(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Got]:
     """One group for every entry of ALERTS, with another alert beside its first, and what came until all had ended."""
@@ -81,9 +73,9 @@ def got(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Got]:
         def counts() -> tuple[int, int, int]:
             return len(webhook.received("/slack")), len(webhook.received("/pagerduty")), len(mailbox.mails)
 
-        wait_for(lambda: counts() == (4, 3, 3), "one message of each kind on every cache, in Slack on coalescing too")
+        until(lambda: counts() == (4, 3, 3), "one message of each kind on every cache, in Slack on coalescing too")
         pager.post(server, [{**alert, "startsAt": began, "endsAt": pager.now()} for alert in alerts])
-        wait_for(lambda: counts() == (7, 6, 6), "that all has ended")
+        until(lambda: counts() == (7, 6, 6), "that all has ended")
         chat, events = ([one.body for one in webhook.received(path)] for path in ("/slack", "/pagerduty"))
         yield Got(chat, events, mailbox.mails, mailbox.credentials)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.waiting import until
 
 from herdwatch import config as configuration
 from herdwatch.bundle.render import render_bundle, write
 from herdwatch.stack import ExporterServer, PrometheusServer, RedisServer, Supervisor, free_port, http
-
-SECONDS = 60
 
 
 def bundle(supervisor: Supervisor, redis: RedisServer, listen: str) -> Path:
@@ -37,13 +35,8 @@ def discovered(prometheus: PrometheusServer) -> int:
 
 
 def wait_for(prometheus: PrometheusServer, health: str) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + SECONDS
-    while True:
-        found = targets(prometheus)
-        if [target["health"] for target in found] == [health]:
-            return found
-        assert time.monotonic() < deadline, found
-        time.sleep(0.3)
+    until(lambda: [target["health"] for target in targets(prometheus)] == [health], every=0.3)
+    return targets(prometheus)
 
 
 def test_a_prometheus_that_starts_before_the_exporter_knows_the_caches_and_then_sees_each_once(
@@ -57,8 +50,5 @@ def test_a_prometheus_that_starts_before_the_exporter_knows_the_caches_and_then_
     ExporterServer(supervisor, file, listen=listen)
     wait_for(prometheus, "up")
     # Found twice by then, by the file and by /sd: wait until /sd was asked, and there is still one.
-    deadline = time.monotonic() + SECONDS
-    while discovered(prometheus) != 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
+    until(lambda: discovered(prometheus) == 2, every=0.3)
     assert len(targets(prometheus)) == 1

@@ -25,6 +25,7 @@ import bcrypt
 import pytest
 import yaml
 from tests.certificates import Pair, self_signed
+from tests.waiting import until
 
 from herdwatch import config as configuration
 from herdwatch.bundle.render import render_bundle, write
@@ -33,7 +34,6 @@ from herdwatch.server.serving import MOST_FILES, raise_file_limit
 from herdwatch.stack import ExporterServer, PrometheusServer, RedisServer, Supervisor, free_port
 
 SCRAPE_SECONDS = 5.0
-END_SECONDS = 20.0
 PASSWORD = "correct-horse"
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()
 AUTHORIZATION = {"Authorization": "Basic " + b64encode(f"prometheus:{PASSWORD}".encode()).decode()}
@@ -105,13 +105,6 @@ def at_end(connection: socket.socket) -> bool:
         return True
 
 
-def wait_until_ended(connections: list[socket.socket], count: int) -> None:
-    deadline = time.monotonic() + END_SECONDS
-    while ended(connections) < count:
-        assert time.monotonic() < deadline, f"{ended(connections)} of {count} were closed"
-        time.sleep(0.1)
-
-
 @contextmanager
 def dripping(connections: list[socket.socket]) -> Iterator[None]:
     """Write a request into each of them that never ends, one byte at a time."""
@@ -149,7 +142,7 @@ def test_idle_connections_and_slow_writers_delay_nobody(supervisor: Supervisor) 
         with ThreadPoolExecutor(50) as threads:
             for outcome in [threads.submit(exporter.scrapes, 2) for _ in range(50)]:
                 outcome.result()
-        wait_until_ended(idle + slow, 700)
+        until(lambda: ended(idle + slow) >= 700, every=0.1)
         exporter.scrapes(1)
     assert exporter.log.count("\n") == 1  # the address; strangers do not fill the log
 
@@ -158,7 +151,7 @@ def test_a_crowd_that_takes_every_seat_makes_room_for_a_scrape(supervisor: Super
     exporter = Exporter(supervisor)
     with exporter.crowd(MAX_CONNECTIONS + 50) as crowd:
         exporter.scrapes(10)
-        wait_until_ended(crowd[:50], 50)
+        until(lambda: ended(crowd[:50]) >= 50, every=0.1)
 
 
 def test_who_stops_the_exporter_does_not_wait_for_strangers(supervisor: Supervisor) -> None:
@@ -166,10 +159,7 @@ def test_who_stops_the_exporter_does_not_wait_for_strangers(supervisor: Supervis
     with exporter.crowd(20), exporter.crowd(20) as slow, dripping(slow):
         exporter.scrapes(1)
         exporter.server.process.send(signal.SIGTERM)
-        deadline = time.monotonic() + END_SECONDS
-        while exporter.server.process.running:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: not exporter.server.process.running)
     assert exporter.server.process._child.returncode == 0
     assert "Traceback" not in exporter.log
 
@@ -220,7 +210,7 @@ def test_idle_tls_clients_delay_nobody(supervisor: Supervisor, pairs: dict[str, 
     exporter = guarded(supervisor, pairs)
     with exporter.crowd(100) as silent, exporter.crowd(100) as slow, dripping(slow):
         exporter.scrapes(20, **AUTHORIZATION)
-        wait_until_ended(silent + slow, 200)
+        until(lambda: ended(silent + slow) >= 200, every=0.1)
         exporter.scrapes(1, **AUTHORIZATION)
     assert exporter.log == f"herdwatch: exporter listens on https://127.0.0.1:{exporter.port}\n"
 

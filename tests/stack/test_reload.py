@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import signal
-import time
 from base64 import b64encode
-from collections.abc import Callable
 from pathlib import Path
 
 import bcrypt
+from tests.waiting import until
 
 from herdwatch.stack import ExporterServer, RedisServer, Supervisor, free_port, http
-
-SECONDS = 20.0
 
 
 class Running:
@@ -47,13 +44,6 @@ class Running:
     @property
     def log(self) -> str:
         return Path(self.server.process.log).read_text()
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_new_files_hold_after_the_signal_and_a_wrong_one_changes_nothing(supervisor: Supervisor) -> None:

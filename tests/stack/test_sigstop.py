@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable
 
 import pytest
 import yaml
+from tests.waiting import until
 
 from herdwatch import config as configuration
 from herdwatch.bundle import render as rendering
@@ -15,7 +14,6 @@ from herdwatch.metrics import PROBE, REDIS
 from herdwatch.stack import ExporterServer, PrometheusServer, RedisServer, Supervisor, free_port, http
 
 CACHES = ("resumed", "restarted", "bystander")
-DEADLINE_SECONDS = 90
 
 
 class Watched:
@@ -54,12 +52,6 @@ class Watched:
             if alert["labels"]["alertname"] == "CacheDown" and alert["state"] == "firing"
         }
 
-    def wait_until(self, what: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not what():
-            assert time.monotonic() < deadline
-            time.sleep(0.25)
-
 
 @pytest.fixture
 def watched(supervisor: Supervisor) -> Watched:
@@ -68,11 +60,11 @@ def watched(supervisor: Supervisor) -> Watched:
 
 def test_prometheus_scrapes_through_sigstop_and_a_restart_and_cache_down_fires_and_resolves(watched: Watched) -> None:
     stopped = ["resumed", "restarted"]
-    watched.wait_until(lambda: watched.now("cache_up") == dict.fromkeys(CACHES, 1))
+    until(lambda: watched.now("cache_up") == dict.fromkeys(CACHES, 1))
     for name in stopped:
         watched.redis[name].process.send(signal.SIGSTOP)
 
-    watched.wait_until(lambda: watched.firing().keys() == set(stopped))
+    until(lambda: watched.firing().keys() == set(stopped))
     for description in watched.firing().values():
         assert "the reason is timeout;" in description
     assert watched.now("cache_up") == {"resumed": 0, "restarted": 0, "bystander": 1}
@@ -84,8 +76,8 @@ def test_prometheus_scrapes_through_sigstop_and_a_restart_and_cache_down_fires_a
     watched.redis["resumed"].process.send(signal.SIGCONT)
     watched.redis["restarted"].kill()
     watched.redis["restarted"].restart()
-    watched.wait_until(lambda: watched.now("cache_up") == dict.fromkeys(CACHES, 1))
-    watched.wait_until(lambda: watched.firing() == {})
+    until(lambda: watched.now("cache_up") == dict.fromkeys(CACHES, 1))
+    until(lambda: watched.firing() == {})
     # Prometheus was answered every time, whatever became of Redis, and nobody else was told to be down.
     assert watched.now("min_over_time(up[5m])") == dict.fromkeys(CACHES, 1)
     told = watched.prometheus.query('count by (cache) (count_over_time(ALERTS{alertname="CacheDown"}[5m]))')
