@@ -1,5 +1,7 @@
 # Every target does its own set-up; `make help` lists them.
 PYTHON ?= python3
+# More than the two processors of a small machine: many tests wait for what real servers do in their own time.
+WORKERS ?= 3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
@@ -26,7 +28,7 @@ demo: tools ## from a Redis restart to a delivered page (KEEP=1 leaves it runnin
 	@$(BIN)/herdwatch demo $(if $(KEEP),--keep)
 
 test: tools ## every test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 test-servers: tools ## the tests that face Redis, on every Redis and Valkey to be had
 	@$(BIN)/python tests/every_server.py $(ARGS)

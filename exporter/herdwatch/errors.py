@@ -30,6 +30,10 @@ class CheckFailed(HerdwatchError):
     """A check ran to its end and found something wrong."""
 
 
+class OperationError(HerdwatchError):
+    """Work on a running system that did not come through; the message says what state was left."""
+
+
 class StackError(HerdwatchError):
     """A supervised server did not start, did not answer in time, or died; the message ends with its last log lines."""
 
@@ -48,6 +52,10 @@ class LoadTimeout(GuardError):
 
 class LoadCancelled(GuardError):
     """A load ended without an outcome: its guard was closed, or its loader was cancelled or interrupted."""
+
+
+class CacheUnavailable(GuardError):
+    """Redis did not answer, so that a warm-up has nowhere to put what it would load."""
 
 
 class RemoteLoadError(GuardError):

@@ -153,7 +153,7 @@ def test_the_next_pass_begins_a_minute_after_the_last_one_has_ended() -> None:
         ([b"0", None], ProtocolError),
         ([b"0", [b"user:1", 7]], ProtocolError),
     ],
-    ids=str,
+    ids=lambda value: "raises" if callable(value) and not isinstance(value, type) else str(value),
 )
 def test_what_goes_wrong_is_kept_and_the_pass_goes_on_where_it_was(trouble: Any, kind: type[Exception]) -> None:
     world = World(at_3=trouble)

@@ -1,0 +1,1 @@
+"""What runbooks tell people to run: hotkeys, warm, promote, verify."""
