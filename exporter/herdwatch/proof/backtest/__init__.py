@@ -1,6 +1,6 @@
 """What the rules would have done on the history that somebody's own Prometheus remembers."""
 
-from herdwatch.proof.backtest.api import Access
+from herdwatch.prometheus import Access
 from herdwatch.proof.backtest.backtesting import Backtest, run
 from herdwatch.proof.backtest.report import as_json, as_text
 from herdwatch.proof.backtest.request import Request, of_config, of_rules

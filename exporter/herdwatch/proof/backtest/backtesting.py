@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from herdwatch import metrics
 from herdwatch.errors import CheckFailed, HerdwatchError
+from herdwatch.prometheus import Access, Prometheus
 from herdwatch.promtool import Promtool
-from herdwatch.proof.backtest.api import Access, Prometheus
 from herdwatch.proof.backtest.history import Extent, History, Past
 from herdwatch.proof.backtest.needs import Needs
 from herdwatch.proof.backtest.pages import Page, pages

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from herdwatch.bundle.promql import Matcher
+from herdwatch.prometheus import Api, TooMuch
 from herdwatch.proof.backtest import samples
-from herdwatch.proof.backtest.api import Api, TooMuch
 from herdwatch.proof.backtest.needs import Needs, Wanted
 from herdwatch.proof.backtest.samples import Sample, Window
 from herdwatch.proof.plays import Play, Series

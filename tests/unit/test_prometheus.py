@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tests.redis.fakes import serving
 
+from herdwatch import prometheus
 from herdwatch.errors import CheckFailed, UsageError
+from herdwatch.prometheus import Access, Prometheus
 from herdwatch.proof import backtest
-from herdwatch.proof.backtest import api
-from herdwatch.proof.backtest.api import Access, Prometheus
 from herdwatch.proof.backtest.history import Extent, History
 from herdwatch.proof.backtest.needs import Needs
 from herdwatch.proof.backtest.samples import Window
@@ -111,7 +111,7 @@ def test_nobody_at_the_address_is_told() -> None:
 
 
 def test_an_answer_has_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(prometheus, "MAX_BYTES", 100_000)
     with (
         answering(lambda _: found({"metric": {"a": "b" * 200_000}})) as (url, _),
         pytest.raises(CheckFailed, match="an answer is larger than"),
