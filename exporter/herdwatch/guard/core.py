@@ -18,6 +18,7 @@ from herdwatch.guard.counts import Counts, GroupCounts
 from herdwatch.guard.settings import Settings
 from herdwatch.guard.switches import Switches
 from herdwatch.guard.values import HEADER_BYTES, pack, unpack
+from herdwatch.reports import Warmup
 
 MISS: Final = object()
 _MISSED = (MISS, "", False)
@@ -31,7 +32,7 @@ class Core:
 
     def __init__(self, settings: Settings, *, cache: str, service: str, registry: CollectorRegistry | None) -> None:
         self.settings = settings
-        self.counts = Counts(cache, service)
+        self.counts = Counts(cache, service, hot_keys=settings.hot_keys)
         self.switches = Switches()
         self._clock = settings.clock
         self._loads, self._policy = settings.serializer.loads, settings.refresh
@@ -41,6 +42,8 @@ class Core:
         self.forked: list[Callable[[], None]] = []
         self.waiting: Callable[[], int] = int
         """How many callers wait for a load now."""
+        self.warmup: Warmup | None = None
+        """How far a warm-up is, in a process that exists for one: it answers no lookups."""
         if registry is not None:
             exposition.expose(registry, self)
         _alive.add(self)

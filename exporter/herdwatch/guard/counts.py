@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from herdwatch.guard.hot_keys import HotKeys
 from herdwatch.metrics import LOAD_BUCKETS
 from herdwatch.reports import Totals, check_name
 
@@ -25,6 +26,7 @@ class GroupCounts:
         "errors",
         "fetched",
         "hit",
+        "hot",
         "led",
         "load_seconds",
         "negative",
@@ -38,6 +40,7 @@ class GroupCounts:
         "warmed",
     )
 
+    hot: HotKeys | None
     hit: int
     negative: int
     led: int  # missed, and called the loader
@@ -52,11 +55,12 @@ class GroupCounts:
     refresh_error: int
     refresh_skipped: int
 
-    def __init__(self) -> None:
+    def __init__(self, hot: HotKeys | None = None) -> None:
         for name in GroupCounts.__slots__:
             setattr(self, name, 0)
         self.buckets = [0] * (len(LOAD_BUCKETS) + 1)
         self.load_seconds = 0.0
+        self.hot = hot
 
     def observe(self, seconds: float) -> None:
         """One loader call took `seconds`."""
@@ -96,8 +100,9 @@ class GroupCounts:
 class Counts(dict[str, GroupCounts]):
     """The counts of one guard: group -> GroupCounts, made at its first use."""
 
-    def __init__(self, cache: str, service: str) -> None:
+    def __init__(self, cache: str, service: str, *, hot_keys: int = 0) -> None:
         super().__init__()
+        self._hot_keys = hot_keys
         self.cache, self.service = check_name(cache), check_name(service)
         if "/" in service:
             raise ValueError(f"service is {service!r}; a service's name has no slash")
@@ -107,7 +112,8 @@ class Counts(dict[str, GroupCounts]):
         if len(self) >= MAX_GROUPS and group != OVERFLOW:
             return self[OVERFLOW]
         # Two threads may come here at once: setdefault gives both the same counts.
-        return self.setdefault(check_name(group), GroupCounts())
+        hot = HotKeys(self._hot_keys) if self._hot_keys else None
+        return self.setdefault(check_name(group), GroupCounts(hot))
 
     def totals(self) -> Totals:
         """The counters of all groups."""

@@ -9,20 +9,25 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack
 
 import redis.asyncio
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from herdwatch.errors import CacheUnavailable
 from herdwatch.guard import address, commands
 from herdwatch.guard.core import MISS, Core, check_ttl, count_one
 from herdwatch.guard.counts import GroupCounts
-from herdwatch.guard.load import Load, LoadStage, Skipped
+from herdwatch.guard.hot_keys import BATCH
+from herdwatch.guard.load import Homeless, Load, LoadStage, Skipped, Trigger
 from herdwatch.guard.settings import Options, Settings
 from herdwatch.guard.store import RedisStore, Store, StoreDown
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+Warmed = Literal["warm", "loaded", "absent", "shared"]
+"""There was a fresh value; it was loaded; the loader said that there is none; another's value stands there now."""
 
 Look = tuple[Any, Load | None]
 """A value, or MISS and the load to join."""
@@ -76,6 +81,12 @@ class Guard:
         Raises what the loader raised, LoadTimeout, Shed, RemoteLoadError, or LoadCancelled when the guard was closed.
         """
         counts = self._counts[group]
+        hot = counts.hot
+        if hot is not None:
+            recent = hot.recent
+            recent.append(key)
+            if len(recent) >= BATCH:
+                hot.merge()
         if self._loop is None:
             self._bind()
         if not self._switches.singleflight:
@@ -140,6 +151,8 @@ class Guard:
         wanted = list(dict.fromkeys(keys))
         counts = self._counts[group]
         known = await self._find_many(wanted, load, ttl, counts) if self._switches.singleflight else {}
+        if counts.hot is not None:
+            counts.hot.look(known)  # the others are looked up by `get`
         gate = asyncio.Semaphore(self.core.settings.max_loads)  # one call alone shall not fill the limiter's line
 
         async def one(key: str) -> T:
@@ -170,6 +183,52 @@ class Guard:
         """
         return await self._write(key, commands.remove(key))
 
+    async def cold(self, keys: Iterable[str]) -> list[str]:
+        """Those of the keys, in their order, that have no fresh value; one MGET, and nothing is counted.
+
+        Raises CacheUnavailable when Redis does not answer.
+        """
+        wanted = list(dict.fromkeys(keys))
+        try:
+            raws = await self._store.get_many(wanted, self._timeout)
+        except StoreDown as error:
+            raise CacheUnavailable(str(error)) from None
+        return [key for key, raw in zip(wanted, raws, strict=True) if self._judge(raw)[1] not in ("hit", "negative")]
+
+    async def warm(
+        self, key: str, *, load: Callable[[str], Awaitable[Any]], ttl: float, group: str = "default"
+    ) -> Warmed:
+        """Load a key ahead of its lookups, unless it has a fresh value; see Warmed for what came of it.
+
+        Lease and limiter are those of any load, so a value that is newer is never overwritten. The call counts as
+        `singleflight_executions_total{trigger="warm"}`; the key was looked up by nobody.
+
+        Raises what the loader raised, LoadTimeout, Shed, RemoteLoadError, or CacheUnavailable without Redis.
+        """
+        nobody = GroupCounts()
+        while True:
+            raw = None
+            if not self.core.settings.lease:  # else the value is read with the lease, in one round trip
+                raw = await self._found(key)
+                if self._judge(raw)[1] in ("hit", "negative"):
+                    return "warm"
+            flying = self._begin(key, raw, load, ttl, self._counts[group], self._timeout, "warm")
+            try:
+                loaded = await flying.wait(nobody)
+            except Homeless as error:
+                raise CacheUnavailable(str(error)) from None
+            except Skipped:
+                continue  # a refresh in the air that was not needed after all
+            if flying.was_warm:
+                return "warm"
+            if flying.trigger != "warm" or not flying.executed:
+                return "shared"
+            if self.core.decode(loaded) is None:
+                return "absent"
+            if flying.stored is None:
+                raise CacheUnavailable(f"Redis did not take the value of {key!r}")
+            return "loaded" if flying.stored else "shared"
+
     def cached(
         self, *, key: Callable[P, str], ttl: float, group: str = "default"
     ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
@@ -183,6 +242,7 @@ class Guard:
                     key(*args, **kwargs), load=lambda _: function(*args, **kwargs), ttl=ttl, group=group
                 )
 
+            guarded.guard = self  # type: ignore[attr-defined]
             return guarded
 
         return decorate
@@ -199,6 +259,12 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _found(self, key: str) -> bytes | None:
+        try:
+            return await self._get(key, self._timeout)
+        except StoreDown as error:
+            raise CacheUnavailable(str(error)) from None
 
     async def _follow(
         self, followers: Followers, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts
@@ -268,6 +334,7 @@ class Guard:
         ttl: float,
         counts: GroupCounts,
         patience: float,
+        trigger: Trigger = "miss",
     ) -> Load:
         """The load that this miss joins: one in the air, else a new one."""
         self._bind()
@@ -275,10 +342,10 @@ class Guard:
         if found is not None:
             return found
         check_ttl(ttl)
-        begun = Load(key, load, ttl, counts, "miss")
+        begun = Load(key, load, ttl, counts, trigger)
         begun.patience = patience
         if self.core.within_stale(raw):
-            begun.old = raw
+            begun.old = None if trigger == "warm" else raw  # nobody waits who could do with an old value
             begun.see(raw)
         return self._stage.start(begun)
 

@@ -20,7 +20,7 @@ from herdwatch.guard.limiter import Limiter
 from herdwatch.guard.store import Store, StoreDown
 
 Loader = Callable[[str], Awaitable[Any]]
-Trigger = Literal["miss", "refresh"]
+Trigger = Literal["miss", "refresh", "warm"]
 
 _log = logging.getLogger("herdwatch.guard")
 POLL_SECONDS = 0.25
@@ -30,11 +30,16 @@ class Skipped(Exception):
     """A refresh that is not needed: another process is at it, or no slot is free."""
 
 
+class Homeless(Skipped):
+    """A warm-up's load for which Redis has no place now; who joined it looks again."""
+
+
 class Load(Entry[bytes]):
     """One load of one key, and how its callers are counted."""
 
     __slots__ = (
         "counts",
+        "executed",
         "fenced",
         "forgotten",
         "late",
@@ -43,8 +48,10 @@ class Load(Entry[bytes]):
         "old",
         "patience",
         "seen",
+        "stored",
         "trigger",
         "ttl",
+        "was_warm",
     )
 
     def __init__(self, key: str, loader: Loader, ttl: float, counts: GroupCounts, trigger: Trigger) -> None:
@@ -58,6 +65,8 @@ class Load(Entry[bytes]):
         self.limbo = ("fetched", "shared")  # the classes of callers for whom the time runs out before one is known
         self.forgotten = False
         self.fenced = True
+        self.executed = self.was_warm = False
+        self.stored: bool | None = None  # whether Redis took what was loaded; None: it did not say
 
     def see(self, raw: bytes | None) -> None:
         """Remember which value was at hand: only a newer one answers this load."""
@@ -81,8 +90,11 @@ class Load(Entry[bytes]):
 
     def executes(self) -> None:
         """The loader is about to be called."""
+        self.executed = True
         if self.trigger == "refresh":
             self.counts.refreshed += 1
+        elif self.trigger == "warm":
+            self.counts.warmed += 1
         elif not any(not future.done() for future in self.waiters):
             self.counts.led += 1  # who began this load has left: still, the database sees one call
         self.classify("led", "shared")
@@ -164,7 +176,7 @@ class LoadStage:
         try:
             raw = await self._lead(load)
         except Skipped:
-            load.counts.refresh_skipped += 1
+            load.counts.refresh_skipped += load.trigger == "refresh"
             raise
         except BaseException as error:
             if load.trigger == "refresh":
@@ -210,6 +222,7 @@ class LoadStage:
                         free=watch is not None,
                     )
                     usable = raw is not None and self._core.usable(raw, load.seen)
+                    load.was_warm = usable and watch is None
                     if taken and not usable:
                         return token
                     if taken:
@@ -222,7 +235,9 @@ class LoadStage:
                     if watch is None:
                         watch = await self._patiently(load, lambda within: self._store.watch(key, within / 2))
                         continue  # what happened before the subscription is in Redis
-                except StoreDown:
+                except StoreDown as error:
+                    if load.trigger == "warm":
+                        raise Homeless(str(error)) from None
                     return None
                 message = await watch.wait(POLL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  no secret
                 kind = None if message is None else commands.failed_kind(message)
@@ -307,6 +322,8 @@ class LoadStage:
         forgotten = load.forgotten or load.landed
         command = commands.ending(str(load.key), token, raw, seconds, fenced=load.fenced, forgotten=forgotten)
         if command is None:
+            load.stored = False
             return
         with contextlib.suppress(StoreDown):
-            await self._patiently(load, lambda within: self._store.run(command, within))
+            reply = await self._patiently(load, lambda within: self._store.run(command, within))
+            load.stored = bool(reply) and seconds > 0 and not forgotten

@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from herdwatch.guard import exposition, switches
 from herdwatch.guard.address import Address
 from herdwatch.guard.core import Core
 from herdwatch.guard.guard import Guard
+from herdwatch.guard.journal import Journals
 from herdwatch.guard.store import StoreDown
 from herdwatch.guard.sync_guard import SyncGuard
 from herdwatch.guard.sync_store import SyncRedisStore
@@ -42,17 +44,33 @@ class Reporter:
 
     With `report=False` it only reads the switches, for an application that Prometheus scrapes.
 
-    Raises ValueError without a guard, for an `every` that is no positive number, and for a guard without a Redis.
+    With `journal`, a folder, it also writes there which keys are hot, every `journal_every` seconds and at `close`: a
+    file for each cache and service, readable for this user only, which `herdwatch hotkeys` and `herdwatch warm` read.
+
+    Raises ValueError without a guard, for an `every` that is no positive number, for a guard without a Redis, and for a
+    journal of guards whose `hot_keys` is 0.
     """
 
     def __init__(
-        self, *guards: Guard | SyncGuard, every: float = 10.0, timeout: float = 1.0, report: bool = True
+        self,
+        *guards: Guard | SyncGuard,
+        every: float = 10.0,
+        timeout: float = 1.0,
+        report: bool = True,
+        journal: str | os.PathLike[str] | None = None,
+        journal_every: float = 60.0,
     ) -> None:
         if not guards:
             raise ValueError("a Reporter needs the guards to report for")
         if not 0 < every <= 3600:
             raise ValueError(f"every is {every!r}; it must be more than 0 and at most 3600 seconds")
+        if not 0 < journal_every <= 3600:
+            raise ValueError(f"journal_every is {journal_every!r}; it must be more than 0 and at most 3600 seconds")
+        if journal is not None and not any(guard.core.settings.hot_keys for guard in guards):
+            raise ValueError("a journal needs a guard that counts its hot keys; hot_keys is 0")
         self._every, self._timeout, self._report = every, timeout, report
+        self._folder = None if journal is None else Path(journal).absolute()
+        self._journal_every = journal_every
         self._cores: dict[tuple[Address, str], list[Core]] = {}
         for guard in guards:
             if guard.address is None:
@@ -65,11 +83,16 @@ class Reporter:
         _alive.add(self)
 
     def close(self) -> None:
-        """Write a last report and end the thread; waits no longer than two timeouts a Redis."""
+        """Write a last report and end the thread; waits no longer than two timeouts a Redis.
+
+        With a journal also a last one of that, and two seconds for it at most.
+        """
         if self._stop.is_set():
             return
         _alive.discard(self)
         self._stop.set()
+        if self._journals is not None:
+            self._journals.close()
         self._thread.join(2 * self._timeout * len(self._posts))
 
     def __enter__(self) -> Self:
@@ -84,7 +107,14 @@ class Reporter:
         """After a fork: the thread stayed with the parent."""
         self._begin()
 
+    @property
+    def held(self) -> list[threading.Lock]:
+        """What a fork waits for."""
+        return [self.sending, *([self._journals.writing] if self._journals is not None else [])]
+
     def _begin(self) -> None:
+        cores = [core for some in self._cores.values() for core in some]
+        self._journals = Journals(self._folder, cores, every=self._journal_every) if self._folder else None
         self._posts = [
             Post(address, service, cores, every=self._every, timeout=self._timeout, report=self._report)
             for (address, service), cores in self._cores.items()
@@ -141,6 +171,8 @@ class Post:
         for core in self._cores:
             for key, value in core.counts.totals().items():
                 totals[key] = totals.get(key, 0) + value
+        # A warmer comes and goes: were it to say that singleflight is on, its end would read as a service gone silent.
+        warmup = next((core.warmup for core in self._cores if core.warmup), None)
         return Report(
             service=self._service,
             incarnation=self._incarnation,
@@ -150,7 +182,8 @@ class Post:
             totals=totals,
             inflight=sum(core.counts.inflight for core in self._cores),
             waiters=sum(core.waiting() for core in self._cores),
-            enabled=all(core.switches.singleflight for core in self._cores),
+            enabled=None if warmup else all(core.switches.singleflight for core in self._cores),
+            warmup=warmup,
         )
 
     def _remove_dead(self, now: float) -> None:
@@ -205,7 +238,8 @@ _held: list[threading.Lock] = []
 
 
 def _before_fork() -> None:
-    _held.extend(one.sending for one in list(_alive) if one.sending.acquire(timeout=_FORK_SECONDS))
+    locks = [lock for one in list(_alive) for lock in one.held]
+    _held.extend(lock for lock in locks if lock.acquire(timeout=_FORK_SECONDS))
 
 
 def _after_fork_in_parent() -> None:

@@ -27,6 +27,7 @@ class Options(TypedDict, total=False):
     max_loads: int
     max_wait: float
     max_waiting: int
+    hot_keys: int
     clock: Callable[[], float]
 
 
@@ -58,17 +59,20 @@ class Settings:
     """How long a load waits for one of these slots before its callers are turned away."""
     max_waiting: int = 1000
     """Loads that wait for a slot at the same time; one more is turned away at once."""
+    hot_keys: int = 4000
+    """Counters, a group, of the keys that are looked up most; twice as many at times. 0: they are not counted."""
     clock: Callable[[], float] = time.time
     """Unix seconds; tests set their own."""
 
     def __post_init__(self) -> None:
-        for name in ("stale", "negative_ttl", "lease", "max_wait", "max_waiting"):
+        for name in ("stale", "negative_ttl", "lease", "max_wait", "max_waiting", "hot_keys"):
             self._refuse(name, lambda value: value >= 0, "0 or more")
         for name in ("load_timeout", "timeout"):
             self._refuse(name, lambda value: value > 0, "more than 0")
         for name in ("connections", "max_loads"):
             self._refuse(name, lambda value: value >= 1, "1 or more")
         self._refuse("ttl_jitter", lambda value: 0 <= value < 1, "at least 0 and below 1")
+        self._refuse("hot_keys", lambda value: isinstance(value, int), "a whole number")
         if 0 < self.lease < 0.05:
             raise ValueError(f"lease is {self.lease!r}; it must be 0 or at least 0.05 seconds")
 

@@ -16,6 +16,7 @@ from herdwatch.errors import LoadTimeout
 from herdwatch.guard import address, commands
 from herdwatch.guard.core import MISS, Core, check_ttl, count_one
 from herdwatch.guard.counts import GroupCounts
+from herdwatch.guard.hot_keys import BATCH
 from herdwatch.guard.load import Skipped
 from herdwatch.guard.settings import Options, Settings
 from herdwatch.guard.store import StoreDown
@@ -87,6 +88,12 @@ class SyncGuard:
         Raises what the loader raised, LoadTimeout, Shed or RemoteLoadError.
         """
         counts = self._counts[group]
+        hot = counts.hot
+        if hot is not None:
+            recent = hot.recent
+            recent.append(key)
+            if len(recent) >= BATCH:
+                hot.merge()
         if not self._switches.singleflight:
             return self._alone(key, load, ttl, counts)  # type: ignore[no-any-return]
         try:
@@ -120,6 +127,8 @@ class SyncGuard:
                 value = self._take(key, raw, load, ttl, counts)
                 if value is not MISS:
                     known[key] = value
+        if counts.hot is not None:
+            counts.hot.look(known)  # the others are looked up by `get`
         return {key: known[key] if key in known else self.get(key, load=load, ttl=ttl, group=group) for key in wanted}
 
     def set(self, key: str, value: Any, *, ttl: float, group: str = "default") -> bool:
@@ -149,6 +158,7 @@ class SyncGuard:
             def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
                 return self.get(key(*args, **kwargs), load=lambda _: function(*args, **kwargs), ttl=ttl, group=group)
 
+            guarded.guard = self  # type: ignore[attr-defined]
             return guarded
 
         return decorate

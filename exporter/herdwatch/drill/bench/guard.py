@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 import herdwatch
-from herdwatch.drill.bench import herds, hits, overheads, peers
+from herdwatch.drill.bench import herds, hits, hot_keys, overheads, peers
 from herdwatch.drill.bench.setting import Candidate, Setting
 from herdwatch.errors import StackError, ToolError
 from herdwatch.stack import RedisServer, Supervisor
@@ -23,7 +23,7 @@ def run(*, rounds: int) -> None:
         redis, counter = RedisServer(supervisor), RedisServer(supervisor, name="counter")
         setting = Setting(console, redis, counter, interpreter, rounds, supervisor.folder)
         console.print(_versions(setting), markup=False)
-        verdicts = [*hits.run(setting), *overheads.run(setting), *herds.run(setting)]
+        verdicts = [*hits.run(setting), *overheads.run(setting), *hot_keys.run(setting), *herds.run(setting)]
     console.print("\n".join(verdicts), markup=False, soft_wrap=True)
 
 
