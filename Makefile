@@ -31,10 +31,10 @@ test: tools ## every test
 	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 test-servers: tools ## the tests that face Redis, on every Redis and Valkey to be had
-	@$(BIN)/python tests/every_server.py $(ARGS)
+	@$(BIN)/python -m tests.every_server $(ARGS)
 
 test-promtool: tools ## the rule tests and those of the wrapper, with promtool 2.42, 2.53 and 3
-	@$(BIN)/python tests/every_promtool.py $(ARGS)
+	@$(BIN)/python -m tests.every_promtool $(ARGS)
 
 check: tools ## lint, types, import contracts, rendered files in step
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

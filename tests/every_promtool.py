@@ -1,6 +1,6 @@
 """Runs the rule tests, and those of the wrapper and the plugin, with promtool 2.42, 2.53 and 3: one line for each.
 
-`python tests/every_promtool.py [PYTEST ARGUMENT ...]`, as in `-k plugin`. Which promtools: the paths in
+`python -m tests.every_promtool [PYTEST ARGUMENT ...]`, as in `-k plugin`. Which promtools: the paths in
 HERDWATCH_PROMTOOLS, separated as in PATH; else the one of this machine or Debian, and those of VERSIONS, built with Go
 into .tools the first time, which takes minutes. Exits with 1 if the tests fail with one of them, or if one is not to
 be had.
@@ -17,11 +17,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.suite import passes
+
 from herdwatch import tools
 from herdwatch.errors import ToolError
 from herdwatch.tools import Tool
 
-CHECKOUT = Path(__file__).parents[1]
 MODULE = "github.com/prometheus/prometheus"
 VERSIONS = {"2.53.3": "v0.53.3", "3.5.1": "v0.305.1"}
 """Prometheus's version -> that of its Go module: 2.53 and 3.5 are maintained for years."""
@@ -37,7 +38,7 @@ NO_GO = (
     "HERDWATCH_PROMTOOLS"
 )
 SECONDS = 1800.0
-"""Deadline of the tests with one promtool, which take about a minute, and of one build."""
+"""Deadline of one build."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
             failed = True
             print(found, flush=True)
             continue
-        passed, outcome = run_with(found, arguments)
+        passed, outcome = passes([f"--promtool={found.path}", *TESTS, *arguments])
         failed, ran = failed or not passed, ran + 1
         print(f"promtool {found.version} ({found.path}): {outcome}", flush=True)
     return 1 if failed or not ran else 0
@@ -114,19 +115,6 @@ def go(folder: str, *arguments: str) -> str:
     if done.returncode:
         raise ToolError(f"go {arguments[0]} failed: {' '.join((done.stdout + done.stderr).split())[-500:]}")
     return done.stdout
-
-
-def run_with(tool: Tool, arguments: Sequence[str]) -> tuple[bool, str]:
-    """Whether pytest passes with this promtool, and its last line; if it fails, all that it said is printed first."""
-    command = [sys.executable, "-m", "pytest", "-q", f"--promtool={tool.path}", *TESTS, *arguments]
-    try:
-        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return False, f"not done within {SECONDS:.0f} s"
-    said = (done.stdout + done.stderr).strip()
-    if done.returncode:
-        print(said, flush=True)
-    return done.returncode == 0, said.rpartition("\n")[2]
 
 
 if __name__ == "__main__":

@@ -7,11 +7,22 @@ from typing import Any
 
 import typer
 
-from herdwatch.cli import bundling, drilling, proving, watching
+from herdwatch.cli import bundling, drilling, operating, promoting, proving, verifying, warming, watching
 from herdwatch.cli.app import app
 from herdwatch.errors import HerdwatchError
 
-__all__ = ["app", "bundling", "drilling", "proving", "run", "watching"]
+__all__ = [
+    "app",
+    "bundling",
+    "drilling",
+    "operating",
+    "promoting",
+    "proving",
+    "run",
+    "verifying",
+    "warming",
+    "watching",
+]
 
 INTERRUPTED = 130
 

@@ -16,6 +16,7 @@ class Subject(StrEnum):
     EXPORTER = "exporter"
     GUARD = "guard"
     RULES = "rules"
+    WARM = "warm"
 
 
 @app.command()
@@ -47,10 +48,11 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Guard: rounds, in each of which every candidate runs.")] = 15,
     caches: Annotated[int, typer.Option(min=1, help="Rules: caches that one Prometheus watches.")] = 1000,
 ) -> None:
-    """Measure a scrape beside a bare INFO, the guard beside a bare GET and its peers, and what a Prometheus pays."""
+    """Measure a scrape, the guard beside a bare GET and its peers, what a Prometheus pays, and a warm-up."""
     from herdwatch.drill.bench import exporter as scraping
     from herdwatch.drill.bench import guard as guarding
     from herdwatch.drill.bench import rules as evaluating
+    from herdwatch.drill.bench import warm as warming
 
     if subject in (None, Subject.EXPORTER):
         scraping.run(keys=keys, scrapes=scrapes)
@@ -58,3 +60,5 @@ def bench(
         guarding.run(rounds=rounds)
     if subject in (None, Subject.RULES):
         evaluating.run(caches=caches)
+    if subject in (None, Subject.WARM):
+        warming.run()

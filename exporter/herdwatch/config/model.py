@@ -216,8 +216,9 @@ class ExporterAccess(Section):
 
 
 class Prometheus(Section):
-    """What the rendered prometheus.yml talks to."""
+    """What the rendered prometheus.yml talks to, and where that Prometheus answers questions."""
 
+    url: BaseUrl | None = None
     alertmanagers: tuple[Address, ...] = Field(default=("127.0.0.1:9093",), strict=False)
     applications: tuple[Address, ...] = Field(default=(), strict=False)
     exporter_access: ExporterAccess = ExporterAccess()

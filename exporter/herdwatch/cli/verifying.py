@@ -1,0 +1,52 @@
+"""The verb that answers the runbook's questions."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from herdwatch.cli.app import ConfigOption, app, load
+from herdwatch.cli.operating import one_cache
+from herdwatch.errors import CheckFailed, UsageError
+
+
+@app.command()
+def verify(
+    cache: Annotated[str | None, typer.Option(metavar="NAME", help="Which cache of herdwatch.yaml.")] = None,
+    config: ConfigOption = None,
+    redis_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="One Redis, instead of a configuration file.")
+    ] = None,
+    username: Annotated[str | None, typer.Option(help="ACL user, with --redis-url.")] = None,
+    password_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the password, with --redis-url.")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with the password, with --redis-url.")
+    ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(metavar="URL", help="Who knows what is normal; by default that of herdwatch.yaml.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="The longest to wait for each server.")] = 1.0,
+    json: Annotated[bool, typer.Option("--json", help="Everything as JSON, on stdout.")] = False,
+) -> None:
+    """Answer the runbook's questions on one cache: singleflight, warm-up, replica, how cold, who counts twice."""
+    from herdwatch.operations import verify as verifying
+    from herdwatch.prometheus import Access, Prometheus
+
+    credentials = {"username": username, "password_env": password_env, "password_file": password_file}
+    found = one_cache(cache, config, redis_url, credentials)
+    loaded = load(config) if redis_url is None else None
+    url = prometheus or (loaded.prometheus.url if loaded is not None else None)
+    api = None if url is None else Prometheus(Access.of(url), seconds=seconds, pause=0.0)
+    if prometheus is not None and redis_url is not None:
+        raise UsageError("--prometheus needs the name of the cache: give --cache of a configuration, not --redis-url")
+    sight = asyncio.run(verifying.see(found, api, seconds=seconds))
+    answers = verifying.answers(sight, application_job=loaded.jobs.application if loaded else "")
+    print(verifying.as_json(sight, answers) if json else verifying.as_text(sight, answers))
+    bad = [one.question for one in answers if one.verdict == "bad"]
+    if bad:
+        raise CheckFailed(f"cache {sight.cache}: see to {', '.join(bad)}")

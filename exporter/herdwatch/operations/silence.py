@@ -1,0 +1,89 @@
+"""A silence for one cache while somebody works on it; it ends by itself, whatever becomes of the work."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from herdwatch.errors import OperationError
+
+SECONDS = 5.0
+"""Deadline of one Alertmanager."""
+LONGEST_SECONDS = 4 * 3600.0
+"""A silence that outlives its work hides the next incident."""
+_MAX_BYTES = 64 * 1024
+_SHOWN = 200
+# A proxy from the environment has no business between us and the Alertmanagers of the configuration.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """What was created: an id for each Alertmanager that took it, and a sentence for each that did not."""
+
+    cache: str
+    until: datetime
+    ids: tuple[tuple[str, str], ...]
+    failures: tuple[str, ...]
+
+    def as_text(self) -> str:
+        """Until when nobody is paged, and how to end it before."""
+        address, identity = self.ids[0]
+        told = [
+            f"alerts on cache {self.cache} are silenced until {self.until:%H:%M:%S} UTC; to end that before: "
+            f"amtool silence expire --alertmanager.url=http://{address} {identity}"
+        ]
+        return "\n".join([*told, *(f"not silenced everywhere: {failure}" for failure in self.failures)])
+
+
+def silence(alertmanagers: Sequence[str], cache: str, *, seconds: float, why: str) -> Silence:
+    """Silence every alert with this `cache` label for `seconds` from now, in each of the Alertmanagers (HOST:PORT).
+
+    Raises OperationError when none of them takes it: the work should not begin then. Source: Alertmanager's API v2,
+    POST /silences.
+    """
+    now = datetime.now(UTC)
+    until = now + timedelta(seconds=seconds)
+    wanted = {
+        "matchers": [{"name": "cache", "value": cache, "isRegex": False, "isEqual": True}],
+        "startsAt": now.isoformat(),
+        "endsAt": until.isoformat(),
+        "createdBy": "herdwatch",
+        "comment": why,
+    }
+    ids, failures = [], []
+    for address in alertmanagers:
+        try:
+            ids.append((address, _post(address, wanted)))
+        except OperationError as error:
+            failures.append(str(error))
+    if not ids:
+        raise OperationError(f"no silence could be created, so nothing was begun: {'; '.join(failures)}")
+    return Silence(cache, until, tuple(ids), tuple(failures))
+
+
+def _post(address: str, wanted: dict[str, Any]) -> str:
+    request = urllib.request.Request(
+        f"http://{address}/api/v2/silences",
+        json.dumps(wanted).encode(),
+        {"Content-Type": "application/json"},
+        method="POST",
+    )
+    try:
+        with _OPENER.open(request, timeout=SECONDS) as response:
+            identity = json.loads(response.read(_MAX_BYTES))["silenceID"]
+    except urllib.error.HTTPError as error:
+        said = " ".join(error.read(_SHOWN).decode("utf-8", "replace").split())
+        raise OperationError(f"Alertmanager {address} answers {error.code}: {said}") from None
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        raise OperationError(f"Alertmanager {address} does not answer: {reason}") from None
+    except (ValueError, KeyError, TypeError, http.client.HTTPException):
+        raise OperationError(f"{address} answers as no Alertmanager does") from None
+    return str(identity)

@@ -1,0 +1,181 @@
+"""What can be seen of one cache at this moment: its Redis, its replicas, its reporters, and its past in Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from herdwatch import reports
+from herdwatch.collector.failures import reason, sentence
+from herdwatch.collector.info import Fields, number, pairs, parse, server_time
+from herdwatch.collector.resp import ProtocolError, ReplyError
+from herdwatch.config import Cache
+from herdwatch.errors import ConfigError, HerdwatchError
+from herdwatch.guard import switches
+from herdwatch.operations.exchange import exchange
+from herdwatch.prometheus import Api
+from herdwatch.reports import MalformedReport, Report
+
+SECONDS = 1.0
+"""Deadline of each of them."""
+MAX_REPLICAS = 10
+_RECORDED = (
+    "cache_instance:keys:baseline",
+    "cache:hit_ratio:short",
+    "cache:requests:rate",
+    "cache:misses:rate",
+    "singleflight_enabled",
+    "ALERTS",
+)
+_FAILURES = (OSError, ProtocolError, ReplyError, ConfigError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A replica as its primary and it itself tell: `keys` is None where it could not be asked, and `why` says why."""
+
+    address: str
+    state: str
+    lag_bytes: float | None
+    keys: int | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series of Prometheus: its labels, `__name__` among them, and its value now."""
+
+    labels: Mapping[str, str]
+    value: float
+
+    @property
+    def name(self) -> str:
+        return self.labels.get("__name__", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """All of it. `failure` is why Redis did not answer, and `no_past` why Prometheus did not; `past` is None then.
+
+    `at` is Unix seconds of this machine, `now` of Redis. `reports` are those that could be read, old ones included.
+    """
+
+    cache: str
+    instance: str
+    at: float
+    failure: str = ""
+    now: float = 0.0
+    info: Fields = field(default_factory=dict)
+    reports: tuple[Report, ...] = ()
+    unreadable: int = 0
+    switches: Mapping[str, str] = field(default_factory=dict)
+    replicas: tuple[Replica, ...] = ()
+    past: tuple[Sample, ...] | None = None
+    no_past: str = ""
+
+
+async def see(cache: Cache, prometheus: Api | None = None, *, seconds: float = SECONDS) -> Sight:
+    """Look once; nobody is waited for longer than `seconds`, and what does not answer is left out with its reason.
+
+    Prometheus is asked for this cache's recording rules. Nothing is changed anywhere.
+    """
+    here, (past, no_past) = await asyncio.gather(_redis(cache, seconds), _past(cache.name, prometheus))
+    return Sight(cache.name, cache.instance, time.time(), past=past, no_past=no_past, **here)
+
+
+async def _redis(cache: Cache, seconds: float) -> dict[str, Any]:
+    commands = (("INFO",), ("HGETALL", reports.KEY), ("HGETALL", switches.KEY))
+    try:
+        info, told, switched = await exchange(cache, commands, seconds)
+        if isinstance(info, ReplyError):
+            raise info
+    except _FAILURES as error:
+        detail = str(error) if isinstance(error, ConfigError) else ""
+        return {"failure": sentence(cache, reason(error), detail).removeprefix(f"cache {cache.name}: ")}
+    fields = parse(info)
+    found, unreadable = _reports(told)
+    return {
+        "info": fields,
+        "now": server_time(fields) or time.time(),
+        "reports": found,
+        "unreadable": unreadable,
+        "switches": {
+            name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in _hash(switched)
+        },
+        "replicas": await _replicas(cache, fields, seconds),
+    }
+
+
+def _hash(reply: Any) -> list[tuple[bytes, bytes]]:
+    """The pairs of a HGETALL; none where it was refused, as while a dataset is loaded."""
+    return list(zip(reply[::2], reply[1::2], strict=False)) if isinstance(reply, list) else []
+
+
+def _reports(reply: Any) -> tuple[tuple[Report, ...], int]:
+    found, unreadable = [], 0
+    for name, value in _hash(reply):
+        try:
+            found.append(reports.parse(name, value))
+        except MalformedReport:
+            unreadable += 1
+    return tuple(found), unreadable
+
+
+async def _replicas(cache: Cache, fields: Fields, seconds: float) -> tuple[Replica, ...]:
+    told = [pairs(fields[name]) for name in (f"slave{place}" for place in range(MAX_REPLICAS)) if name in fields]
+    end = number(fields, "master_repl_offset")
+    return tuple(await asyncio.gather(*(_replica(cache, one, end, seconds) for one in told)))
+
+
+async def _replica(cache: Cache, told: dict[str, str], end: float | None, seconds: float) -> Replica:
+    """Ask a replica for its keys, with the login of its primary."""
+    address, offset = f"{told.get('ip')}:{told.get('port')}", number(told, "offset")
+    lag = None if end is None or offset is None else max(0.0, end - offset)
+    replica = Replica(address, told.get("state", "unknown"), lag, None)
+    try:
+        (info,) = await exchange(_at(cache, address), (("INFO",),), seconds)
+        if isinstance(info, ReplyError):
+            raise info
+    except (*_FAILURES, ValueError) as error:
+        why = reason(error) if isinstance(error, _FAILURES) else "its address cannot be used"
+        return Replica(replica.address, replica.state, lag, None, why)
+    return Replica(replica.address, replica.state, lag, keys_of(parse(info)))
+
+
+def _at(cache: Cache, address: str) -> Cache:
+    scheme = "rediss" if urlsplit(cache.url).scheme == "rediss" else "redis"
+    return Cache.model_validate({**cache.__dict__, "url": f"{scheme}://{address}", "username": cache.user})
+
+
+def keys_of(fields: Fields) -> int:
+    """All keys of an INFO, every database together."""
+    databases = (pairs(value) for name, value in fields.items() if name[:2] == "db" and name[2:].isdigit())
+    return sum(int(number(one, "keys") or 0) for one in databases)
+
+
+async def _past(cache: str, prometheus: Api | None) -> tuple[tuple[Sample, ...] | None, str]:
+    if prometheus is None:
+        return None, "no Prometheus is named"
+    expr = f'{{__name__=~"{"|".join(_RECORDED)}",cache={json.dumps(cache)}}}'
+    try:
+        found = await asyncio.to_thread(prometheus.query, expr, time.time())
+    except HerdwatchError as error:
+        return None, str(error)
+    return tuple(_samples(found)), ""
+
+
+def _samples(found: list[dict[str, Any]]) -> list[Sample]:
+    samples = []
+    for one in found:
+        value = one.get("value")
+        if isinstance(one["metric"], dict) and isinstance(value, list) and len(value) == 2:
+            try:
+                samples.append(Sample(one["metric"], float(value[1])))
+            except (TypeError, ValueError):
+                continue
+    return samples

@@ -1,0 +1,110 @@
+"""Which keys are to be warm, hottest first, and what share of the lookups they carry."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+
+from herdwatch import journals
+from herdwatch.errors import UsageError
+
+MAX_KEYS = 5_000_000
+MAX_KEY = 4096
+_OURS = "herdwatch:"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys of one group, hottest first, each once.
+
+    From a journal, `lookups` has how often each was looked up and `total` all lookups of the group; from elsewhere
+    nothing is known of that. `source` is in words.
+    """
+
+    names: tuple[str, ...]
+    source: str
+    group: str = "default"
+    lookups: tuple[int, ...] = ()
+    total: int = 0
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def share(self, warm: set[str] | None = None) -> float | None:
+        """The share of lookups that these keys carry, or those of them that are `warm`; None where nothing is known."""
+        if not self.total:
+            return None
+        if warm is None:
+            return sum(self.lookups) / self.total
+        return sum(count for key, count in zip(self.names, self.lookups, strict=True) if key in warm) / self.total
+
+    def first(self, count: int) -> Keys:
+        """The hottest so many."""
+        return replace(self, names=self.names[:count], lookups=self.lookups[:count])
+
+    def until(self, ratio: float) -> Keys:
+        """As few of the hottest as it takes to carry this share of the lookups: the hit ratio once they are warm.
+
+        All of them where even all do not. Raises UsageError where nothing is known of lookups.
+        """
+        if not self.total:
+            raise UsageError(f"a hit ratio can be aimed at with a journal only; {self.source} has no counts")
+        wanted = ratio * self.total
+        return self.first(next((n for n, sum_ in enumerate(accumulate(self.lookups), 1) if sum_ >= wanted), len(self)))
+
+
+def from_journal(path: Path, *, cache: str | None, group: str | None) -> tuple[Keys, str]:
+    """The keys of one group of a journal, and its cache. Raises UsageError where it is not clear which."""
+    found = journals.read(path, cache=cache)
+    groups = sorted(found.totals)
+    if group is None and len(groups) > 1:
+        raise UsageError(f"{path}: {len(groups)} groups, each with a loader of its own; name one of them with --group: "
+                         f"{', '.join(groups)}")  # fmt: skip
+    if group is None and groups:
+        group = groups[0]
+    if group not in groups:
+        raise UsageError(f"{path}: no group {group!r}; there is: {', '.join(groups) or 'none'}")
+    hot = [one for one in found.keys if one.group == group and not one.key.startswith(_OURS)]
+    services = ", ".join(found.services)
+    keys = Keys(
+        tuple(one.key for one in hot),
+        f"the journal of {services}",
+        group,
+        tuple(one.lookups for one in hot),
+        found.totals[group],
+    )
+    return keys, found.cache
+
+
+def from_file(path: Path, *, group: str | None) -> Keys:
+    """One key a line, hottest first; `-` is standard input. Empty lines are passed over, and a key counts once.
+
+    Raises UsageError naming the line of what can be no key.
+    """
+    name = "standard input" if str(path) == "-" else str(path)
+    try:
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read: {error.strerror}") from None
+    found: dict[str, None] = {}
+    for number, line in enumerate(raw.split(b"\n"), 1):
+        key = _key(line.rstrip(b"\r"), f"{name}:{number}")
+        if key and not key.startswith(_OURS):
+            found[key] = None
+    if len(found) > MAX_KEYS:
+        raise UsageError(f"{name}: {len(found):,} keys; at most {MAX_KEYS:,} are warmed at once")
+    return Keys(tuple(found), name, group or "default")
+
+
+def _key(line: bytes, where: str) -> str:
+    if len(line) > MAX_KEY:
+        raise UsageError(f"{where}: {len(line):,} bytes; a key has at most {MAX_KEY:,}: is this a list of keys?")
+    try:
+        key = line.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: not UTF-8; give one key a line, as text") from None
+    if "\0" in key:
+        raise UsageError(f"{where}: a zero byte; give one key a line, as text")
+    return key

@@ -1,0 +1,173 @@
+"""The path for a dead primary: what is saved, what is refused, and what a second run finishes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from herdwatch.errors import CheckFailed, OperationError, UsageError
+from herdwatch.operations.promote import Kind, Name, Request, Step, crash, prepare, promote
+from herdwatch.stack import RedisServer
+
+Ask = Callable[..., Request]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crash, "BETWEEN", 0.01)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process that promotes."""
+
+
+def role(server: RedisServer) -> str:
+    with server.client() as client:
+        return str(client.info("replication")["role"])
+
+
+def size(server: RedisServer) -> int:
+    with server.client() as client:
+        return int(client.dbsize())
+
+
+def at_step(wanted: Step, action: Callable[[], object]) -> Callable[[Step, str], None]:
+    def tell(step: Step, _: str) -> None:
+        if step is wanted:
+            action()
+
+    return tell
+
+
+def end() -> None:
+    raise Killed
+
+
+def refused(request: Request) -> dict[Name, str]:
+    with pytest.raises(CheckFailed, match="nothing was changed"):
+        promote(request)
+    return {check.name: check.sentence for check in prepare(request).refused}
+
+
+def test_a_replica_of_a_dead_primary_keeps_every_key(town: Any, ask: Ask) -> None:
+    old, heir = town.pair(keys=20_000)
+    old.kill()
+    request = ask(old, heir, kind=Kind.CRASH)
+    outcome = promote(request)
+    assert (outcome.keys_after, role(heir)) == (20_000, "master")
+    assert any(f"stop the automatic restart of {old.address}" in line for line in outcome.next)
+    again = promote(request)
+    assert again.already
+    assert again.sentence.endswith(f"{old.address} does not answer")
+
+
+def test_an_old_primary_that_returns_is_told_of_and_follows_if_asked(town: Any, ask: Ask) -> None:
+    old, heir = town.pair()
+    old.kill()
+    with pytest.raises(OperationError, match=f"{old.address} is a primary too"):
+        promote(ask(old, heir, kind=Kind.CRASH), tell=at_step(Step.CUT_LOOSE, old.restart))
+    assert "two primaries" in refused(ask(old, heir, kind=Kind.CRASH))[Name.ROLES]
+    promote(ask(old, heir, kind=Kind.CRASH, demote=True))
+    assert (role(old), size(old), role(heir)) == ("slave", 1000, "master")
+    assert promote(ask(old, heir, kind=Kind.CRASH, demote=True)).already
+
+
+def test_an_old_primary_is_waited_for_if_it_is_to_follow(town: Any, ask: Ask) -> None:
+    old, heir = town.pair()
+    old.kill()
+    outcome = promote(ask(old, heir, kind=Kind.CRASH, demote=True), tell=at_step(Step.CUT_LOOSE, old.restart))
+    assert outcome.sentence.endswith(f"{old.address} follows it")
+    assert (role(old), size(old)) == ("slave", 1000)
+
+
+def test_of_several_replicas_the_one_that_has_heard_most_is_taken_and_the_others_follow(town: Any, ask: Ask) -> None:
+    old = town.server()
+    with old.client() as client:
+        client.set("first", "1")
+    gate = town.gate(old.port)
+    behind, ahead = town.replica(old, through=gate), town.replica(old)
+    gate.hold()
+    with old.client() as client:
+        client.mset({f"key:{number}": number for number in range(100)})
+        client.wait(1, 2000)
+    old.kill()
+    gate.close()
+    found = prepare(ask(old, behind, ahead, kind=Kind.CRASH))
+    assert [check.name for check in found.refused] == [Name.FOLLOWS]  # its address of the primary is the gate's
+    outcome = promote(ask(old, behind, ahead, kind=Kind.CRASH, allow=frozenset({Name.FOLLOWS})))
+    assert outcome.primary == ahead.address
+    assert (role(ahead), role(behind), size(behind)) == ("master", "slave", 101)
+
+
+@pytest.mark.parametrize("lost", ["herdwatch", "the other replica", "the promoted one"])
+def test_what_is_killed_between_the_steps_leaves_what_a_second_run_finishes(town: Any, ask: Ask, lost: str) -> None:
+    old, one = town.pair()
+    other = town.replica(old)
+    old.kill()
+    request = ask(old, one, other, kind=Kind.CRASH)
+    heir = prepare(request).heir
+    assert heir is not None
+    first, second = (one, other) if heir.endpoint.port == one.port else (other, one)
+    action = {"herdwatch": end, "the other replica": second.kill, "the promoted one": first.kill}[lost]
+    with pytest.raises((Killed, OperationError)):
+        promote(request, tell=at_step(Step.CUT_LOOSE, action))
+    if lost == "herdwatch":
+        assert (role(first), role(second)) == ("master", "slave")
+        promote(request)
+        assert promote(request).already
+        with second.client() as client:
+            assert client.info("replication")["master_port"] == first.port
+    else:
+        assert "leave it out to go on without it" in refused(request)[Name.REACHABLE]
+        left = first if lost == "the other replica" else second
+        promote(ask(old, left, kind=Kind.CRASH))
+        assert (role(left), size(left)) == ("master", 1000)
+
+
+def test_a_primary_that_lives_is_not_taken_for_dead(town: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crash, "TRIES", 1)
+    old, heir = town.pair()
+    assert "is alive" in refused(ask(old, heir, kind=Kind.CRASH))[Name.DEAD]
+    old.process.send(signal.SIGSTOP)
+    with pytest.raises(CheckFailed, match=f"dead: .*{heir.address} heard from it"):
+        promote(ask(old, heir, kind=Kind.CRASH))
+    old.process.send(signal.SIGCONT)
+    assert role(heir) == "slave"
+
+
+def test_a_replica_that_was_wiped_is_not_promoted(town: Any, ask: Ask) -> None:
+    old, heir = town.pair()
+    old.kill()
+    old.restart()
+    town.caught_up(old, heir)
+    old.kill()
+    assert "holds no keys" in refused(ask(old, heir, kind=Kind.CRASH))[Name.KEYS]
+
+
+def test_replicas_of_different_primaries_are_refused(town: Any, ask: Ask) -> None:
+    old, heir = town.pair()
+    _, stranger = town.pair()
+    old.kill()
+    assert "not copies of one primary" in refused(ask(old, heir, stranger, kind=Kind.CRASH))[Name.ROLES]
+
+
+def test_a_primary_that_never_was_a_replica_is_no_promoted_one(town: Any, ask: Ask) -> None:
+    old, stranger = town.server(), town.server()
+    old.kill()
+    assert "was never a replica" in refused(ask(old, stranger, kind=Kind.CRASH))[Name.ROLES]
+
+
+def test_a_user_who_may_not_cut_it_loose_is_told(town: Any, ask: Ask) -> None:
+    old, heir = town.pair()
+    old.kill()
+    with heir.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-replicaof")
+    assert "needs +replicaof" in refused(ask(old, heir, kind=Kind.CRASH))[Name.PERMISSION]
+
+
+def test_the_replicas_of_a_dead_primary_must_be_named(town: Any, ask: Ask) -> None:
+    with pytest.raises(UsageError, match="name each of them with --replica"):
+        promote(ask(town.server(), kind=Kind.CRASH))

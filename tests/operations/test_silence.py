@@ -1,0 +1,107 @@
+"""The silence of planned work, in a real Alertmanager."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests import pager
+from tests.operations.conftest import Town
+from tests.waiting import until
+
+from herdwatch import cli
+from herdwatch.cli.silencing import silenced
+from herdwatch.errors import HerdwatchError, OperationError, UsageError
+from herdwatch.operations.silence import silence
+from herdwatch.stack import AlertmanagerServer, RedisServer, Supervisor, free_port, http
+
+
+@pytest.fixture(scope="module")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AlertmanagerServer]:
+    config = pager.render(pager.configuration("http://127.0.0.1:1"), tmp_path_factory.mktemp("silence"))
+    with Supervisor() as supervisor:
+        yield pager.start(supervisor, config)
+
+
+def address(server: AlertmanagerServer) -> str:
+    return server.url.removeprefix("http://")
+
+
+def state_of(server: AlertmanagerServer, cache: str) -> str:
+    (found,) = [one for one in server.alerts() if one["labels"]["cache"] == cache]
+    return str(found["status"]["state"])
+
+
+def test_one_cache_is_silent_and_the_others_are_not(
+    alertmanager: AlertmanagerServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "herdwatch.yaml"
+    config.write_text(
+        "caches: [{name: users, url: 'redis://127.0.0.1'}]\n"
+        f"prometheus: {{alertmanagers: ['{address(alertmanager)}', '127.0.0.1:{free_port()}']}}\n"
+    )
+    silenced("15m", "users", config, why="a test")
+    told = capsys.readouterr().err
+    assert "alerts on cache users are silenced until" in told
+    assert "not silenced everywhere: Alertmanager 127.0.0.1:" in told
+    pager.post(alertmanager, [{"labels": pager.labels("CacheDown", cache=cache)} for cache in ("users", "users2")])
+    until(lambda: state_of(alertmanager, "users") == "suppressed")
+    until(lambda: state_of(alertmanager, "users2") == "active")
+
+
+def silences(server: AlertmanagerServer, cache: str) -> list[str]:
+    """Why each silence of this cache is there."""
+    found = http.get_json(f"{server.url}/api/v2/silences")
+    return [one["comment"] for one in found if one["matchers"][0]["value"] == cache]
+
+
+def test_a_promotion_is_silent_and_one_that_is_refused_silences_nothing(
+    alertmanager: AlertmanagerServer, town: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary, replica = town.pair()
+    config = tmp_path / "herdwatch.yaml"
+    config.write_text(
+        f"caches: [{{name: promoted, url: 'redis://{primary.address}'}}]\n"
+        f"prometheus: {{alertmanagers: ['{address(alertmanager)}']}}\n"
+    )
+    command = ["promote", "--cache", "promoted", "--config", str(config), "--yes", "--silence", "5m"]
+    with replica.client() as client:
+        client.config_set("maxmemory", 1024)
+        assert cli.run(command) == 1
+        assert silences(alertmanager, "promoted") == []
+        client.config_set("maxmemory", 0)
+    assert cli.run(command) == 0
+    assert silences(alertmanager, "promoted") == ["herdwatch promote"]
+    assert cli.run(command) == 0
+    assert silences(alertmanager, "promoted") == ["herdwatch promote"]
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_it_ends_by_itself(alertmanager: AlertmanagerServer) -> None:
+    made = silence([address(alertmanager)], "carts", seconds=3.0, why="a test")
+    assert [at for at, _ in made.ids] == [address(alertmanager)]
+    pager.post(alertmanager, [{"labels": pager.labels("CacheDown", cache="carts")}])
+    until(lambda: state_of(alertmanager, "carts") == "suppressed")
+    until(lambda: state_of(alertmanager, "carts") == "active")
+
+
+def test_without_an_alertmanager_the_work_does_not_begin(supervisor: Supervisor) -> None:
+    redis = RedisServer(supervisor)
+    nowhere = f"127.0.0.1:{free_port()}"
+    with pytest.raises(OperationError, match=f"nothing was begun: Alertmanager {nowhere} does not answer") as refused:
+        silence([nowhere], "users", seconds=60, why="a test")
+    assert "Traceback" not in str(refused.value)
+    with pytest.raises(OperationError, match=r"does not answer|as no Alertmanager does"):
+        silence([redis.address], "users", seconds=60, why="a test")
+
+
+@pytest.mark.parametrize("time", ["", "15", "m", "-5m", "0s", "5h", "1.5h", "\u0661m", "15 m"])
+def test_a_time_that_is_none_is_refused(time: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="it must be a time such as 90s, 15m or 1h"):
+        silenced(time, "users", tmp_path / "none", why="a test")
+
+
+def test_the_cache_must_be_known_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(HerdwatchError, match="give --cache NAME"):
+        silenced("5m", None, tmp_path / "none", why="a test")
