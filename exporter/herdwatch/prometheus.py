@@ -94,8 +94,14 @@ class Prometheus:
     """
 
     def __init__(
-        self, access: Access, *, seconds: float = SECONDS, pause: float = _PAUSE, stop: threading.Event | None = None
+        self,
+        access: Access,
+        *,
+        seconds: float = SECONDS,
+        pause: float | None = _PAUSE,
+        stop: threading.Event | None = None,
     ) -> None:
+        """`seconds` for one answer, `pause` before it is asked once more; None: it is asked once."""
         self.url = access.url
         self._headers = {"Accept": "application/json"}
         if access.authorization is not None:
@@ -125,7 +131,7 @@ class Prometheus:
         try:
             return self._once(path, query)
         except Unanswered:
-            if self._stop.wait(self._pause):
+            if self._pause is None or self._stop.wait(self._pause):
                 raise
             return self._once(path, query)
 

@@ -46,11 +46,11 @@ def sight(**more: Any) -> Sight:
 
 
 def enabled(service: str, value: float, job: str = JOB) -> Sample:
-    return Sample({"__name__": "singleflight_enabled", "service": service, "job": job}, value)
+    return Sample({"__name__": "singleflight_enabled", "service": service, "job": job}, value, NOW)
 
 
 def keys(value: float, instance: str = "h:1") -> Sample:
-    return Sample({"__name__": "cache_instance:keys:baseline", "instance": instance}, value)
+    return Sample({"__name__": "cache_instance:keys:baseline", "instance": instance}, value, NOW)
 
 
 def warming(done: int, *, active: bool, at: float = NOW) -> Report:
@@ -123,7 +123,7 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
         *("replica", "bad", "this is one of h:6; its link is down"),
     ),
     "as many keys as ever": (
-        sight(past=(keys(1000), keys(9000, "h:9"), Sample({"__name__": "cache:hit_ratio:short"}, 0.97))),
+        sight(past=(keys(1000), keys(9000, "h:9"), Sample({"__name__": "cache:hit_ratio:short"}, 0.97, NOW))),
         *(
             "how cold",
             "good",
@@ -136,7 +136,7 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
         *("how cold", "note", "normal is not known: no Prometheus is named; no lookup since Redis started"),
     ),
     "a ratio that is none": (
-        sight(past=(Sample({"__name__": "cache:hit_ratio:short"}, float("nan")),)),
+        sight(past=(Sample({"__name__": "cache:hit_ratio:short"}, float("nan"), NOW),)),
         *("how cold", "note", "1,000 keys; since Redis started 0.90"),
     ),
     "a service that is scraped and reports": (
@@ -158,11 +158,11 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
         "services that report: 1; who is scraped too is not known",
     ),
     "alerts": (
-        sight(past=(Sample({"__name__": "ALERTS", "alertname": "CacheDown", "alertstate": "firing"}, 1),)),
+        sight(past=(Sample({"__name__": "ALERTS", "alertname": "CacheDown", "alertstate": "firing"}, 1, NOW),)),
         *("alerts", "bad", "CacheDown"),
     ),
     "no alert": (
-        sight(past=(Sample({"__name__": "ALERTS", "alertname": "CacheDown", "alertstate": "pending"}, 1),)),
+        sight(past=(Sample({"__name__": "ALERTS", "alertname": "CacheDown", "alertstate": "pending"}, 1, NOW),)),
         *("alerts", "good", "none is firing"),
     ),
     "a redis that loads": (
@@ -254,7 +254,7 @@ def test_nothing_that_does_not_answer_is_waited_for_longer_than_asked(
 
 
 def test_a_prometheus_that_is_not_there_is_said_and_the_rest_is_answered(shared: RedisServer) -> None:
-    nowhere = Prometheus(Access.of(f"http://127.0.0.1:{free_port()}"), seconds=0.5, pause=0.0)
+    nowhere = Prometheus(Access.of(f"http://127.0.0.1:{free_port()}"), seconds=0.5, pause=None)
     seen = asyncio.run(see(Cache(name="users", url=shared.url), nowhere))
     assert seen.past is None
     assert "cannot be reached" in seen.no_past

@@ -57,20 +57,23 @@ class _Renderer(RendererHTML):
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
 
 
-def to_html(markdown: str, *, title: str, links: Mapping[str, str] | None = None) -> str:
+def to_html(markdown: str, *, title: str, links: Mapping[str, str] | None = None, live: str = "") -> str:
     """One complete HTML page with the text of `markdown`, titled `<title> · herdwatch runbook`.
 
     A relative link to `X.md` leads to `X`, its fragment kept and its query dropped; `links` says where other files
-    lead, by the path as written. HTML comments before the text, such as a generated file's header, are left out.
+    lead, by the path as written. HTML comments before the text, such as a generated file's header, are left out. `live`
+    is HTML that stands under the page's title, as it is.
     """
     targets = {**INDEX_LINKS, **(links or {})}
     tokens = _parse(_LEADING_COMMENTS.sub("", markdown))
     for token in _links(tokens):
         _retarget(token, targets)
+    head = next((number for number, token in enumerate(tokens, 1) if token.type == "heading_close"), 0)
+    parts = [_MARKDOWN.renderer.render(some, _MARKDOWN.options, {}) for some in (tokens[:head], tokens[head:])]
     return SHELL.substitute(
         title=escape(f"{title} · herdwatch runbook"),
         nav=_navigation(tokens, targets[INDEX]),
-        body=_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}),
+        body=live.join(parts),
     )
 
 

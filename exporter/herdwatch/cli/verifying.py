@@ -41,7 +41,7 @@ def verify(
     found = one_cache(cache, config, redis_url, credentials)
     loaded = load(config) if redis_url is None else None
     url = prometheus or (loaded.prometheus.url if loaded is not None else None)
-    api = None if url is None else Prometheus(Access.of(url), seconds=seconds, pause=0.0)
+    api = None if url is None else Prometheus(Access.of(url), seconds=seconds, pause=None)
     if prometheus is not None and redis_url is not None:
         raise UsageError("--prometheus needs the name of the cache: give --cache of a configuration, not --redis-url")
     sight = asyncio.run(verifying.see(found, api, seconds=seconds))

@@ -22,7 +22,7 @@ from herdwatch.bundle.targets import target_groups
 from herdwatch.collector.info import Sample
 from herdwatch.config import Config
 from herdwatch.errors import ConfigError
-from herdwatch.server import exposition
+from herdwatch.server import exposition, live
 from herdwatch.server.fleet import Fleet
 from herdwatch.server.reload import Reloads
 from herdwatch.server.stats import HttpStats
@@ -53,7 +53,7 @@ class Exporter:
     ) -> None:
         self._runbooks = runbooks
         self._stats = stats or HttpStats()
-        self._fleet = Fleet(config)
+        self._fleet, self._live = Fleet(config), live.Live()
         self.reloads = Reloads(self._fleet, web or Web(), read=read or (lambda: config))
         self._self = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._self)
@@ -110,21 +110,33 @@ class Exporter:
         return JSONResponse(target_groups(config, address))
 
     async def _runbook_index(self, _: Request) -> Response:
-        return self._page("README", "Runbooks")
+        text = self._text("README")
+        return text if isinstance(text, Response) else HTMLResponse(to_html(text, title="Runbooks"))
 
     async def _runbook(self, request: Request) -> Response:
+        """The page as it is rendered, and under its title what is so now of the cache that is asked for."""
         alert = request.path_params["alert"].removesuffix(".md")
         known = sorted(path.stem for path in self._runbooks.glob("*.md") if path.stem != "README")
         if alert not in known:
             return PlainTextResponse(f"no runbook {alert!r}; there are: {', '.join(known)}\n", 404)
-        return self._page(alert, alert)
+        config, names = self._fleet.config, self._fleet.names
+        name = request.query_params.get("cache", names[0] if len(names) == 1 else "")
+        caches = {cache.name: cache for cache in config.caches}
+        if name and name not in caches:
+            return PlainTextResponse(f"no cache {name!r}; there are: {', '.join(caches)}\n", 404)
+        text = self._text(alert)
+        if isinstance(text, Response) or not live.is_of_a_cache(text):
+            return text if isinstance(text, Response) else HTMLResponse(to_html(text, title=alert))
+        if not name:
+            return HTMLResponse(to_html(text, title=alert, live=live.choice(names)))
+        now = await self._live.section(config, caches[name])
+        return HTMLResponse(to_html(live.about(text, caches[name], names[0]), title=alert, live=now))
 
-    def _page(self, stem: str, title: str) -> Response:
+    def _text(self, stem: str) -> str | Response:
         try:
-            text = (self._runbooks / f"{stem}.md").read_text(encoding="utf-8")
+            return (self._runbooks / f"{stem}.md").read_text(encoding="utf-8")
         except OSError as error:
             return PlainTextResponse(f"{stem}.md cannot be read: {error.strerror}\n", 404)
-        return HTMLResponse(to_html(text, title=title))
 
     async def _landing(self, _: Request) -> Response:
         probes = "".join(

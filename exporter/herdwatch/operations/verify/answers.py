@@ -21,11 +21,15 @@ Verdict = Literal["good", "bad", "unknown", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One question, by its short name, and its answer. `bad` is what somebody has to see to; `note` has no side."""
+    """One question, by its short name, and its answer. `bad` is what somebody has to see to; `note` has no side.
+
+    `age` is how many seconds old the oldest value is that it rests on; None where nothing is known.
+    """
 
     question: str
     verdict: Verdict
     text: str
+    age: float | None = None
 
 
 def answers(sight: Sight, *, application_job: str) -> list[Answer]:
@@ -52,10 +56,9 @@ def _redis(sight: Sight) -> Answer:
     if info.get("loading") == "1":
         share = number(info, "loading_loaded_perc")
         loaded = DASH if share is None else f"{share:.0f} %"
-        return Answer(
-            "redis", "bad", f"Redis {version} is loading its dataset and refuses every lookup; {loaded} is there"
-        )
-    return Answer("redis", "note", f"Redis {version}, {role}, started {_span(uptime)} ago")
+        text = f"Redis {version} is loading its dataset and refuses every lookup; {loaded} is there"
+        return Answer("redis", "bad", text, 0.0)
+    return Answer("redis", "note", f"Redis {version}, {role}, started {span(uptime)} ago", 0.0)
 
 
 def _scraped(sight: Sight, job: str) -> dict[str, list[bool]]:
@@ -85,7 +88,7 @@ def _singleflight(sight: Sight, scraped: dict[str, list[bool]]) -> Answer:
         return Answer("singleflight", "unknown", f"{DASH} no process reports{hint}{switched}")
     parts = ", ".join(f"{service} {sum(each)} of {len(each)}" for service, each in sorted(by_service.items()))
     text = f"on in {sum(states)} of {len(states)} processes ({parts}){switched}"
-    return Answer("singleflight", "good" if all(states) and not off else "bad", text)
+    return Answer("singleflight", "good" if all(states) and not off else "bad", text, _age(sight, fresh(sight)))
 
 
 def _warmup(sight: Sight) -> Answer:
@@ -94,14 +97,21 @@ def _warmup(sight: Sight) -> Answer:
     dead = [one for one in active if one.stale(sight.now)]
     live = [one for one in active if one not in dead]
     if live:
-        return Answer("warm-up", "note", f"running: {_progress(live)}")
+        return Answer("warm-up", "note", f"running: {_progress(live)}", _age(sight, live))
     if dead:
         seconds = sight.now - max(one.at for one in dead)
-        return Answer("warm-up", "bad", f"died {_span(seconds)} ago without an end: {_progress(dead)}; begin it again")
+        text = f"died {span(seconds)} ago without an end: {_progress(dead)}; begin it again"
+        return Answer("warm-up", "bad", text, seconds)
     if warming:
         last = max(warming, key=lambda one: one.at)
-        return Answer("warm-up", "note", f"none is running; the last one ended: {_progress([last])}")
-    return Answer("warm-up", "note", "none is running")
+        text = f"none is running; the last one ended: {_progress([last])}"
+        return Answer("warm-up", "note", text, _age(sight, [last]))
+    return Answer("warm-up", "note", "none is running", 0.0)
+
+
+def _age(sight: Sight, found: Iterable[Report]) -> float:
+    """How old the oldest of these reports is; 0 without one, as what Redis and Prometheus say now."""
+    return max((max(0.0, sight.now - one.at) for one in found), default=0.0)
 
 
 def _progress(found: Iterable[Report]) -> str:
@@ -117,14 +127,13 @@ def _replica(sight: Sight) -> Answer:
     if info.get("role") == "slave":
         up = info.get("master_link_status") == "up"
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
-        return Answer(
-            "replica", "good" if up else "bad", f"this is one of {primary}; its link is {'up' if up else 'down'}"
-        )
+        text = f"this is one of {primary}; its link is {'up' if up else 'down'}"
+        return Answer("replica", "good" if up else "bad", text, 0.0)
     if not sight.replicas:
-        return Answer("replica", "note", "there is none: a restart begins with what is on disk, or with nothing")
+        return Answer("replica", "note", "there is none: a restart begins with what is on disk, or with nothing", 0.0)
     warm = [one for one in sight.replicas if _is_warm(one, keys)]
     parts = "; ".join(_of_replica(one, keys) for one in sight.replicas)
-    return Answer("replica", "good" if warm else "bad", f"{len(warm)} of {len(sight.replicas)} warm: {parts}")
+    return Answer("replica", "good" if warm else "bad", f"{len(warm)} of {len(sight.replicas)} warm: {parts}", 0.0)
 
 
 def _is_warm(replica: Replica, keys: int) -> bool:
@@ -141,9 +150,9 @@ def _of_replica(replica: Replica, keys: int) -> str:
 
 def _cold(sight: Sight) -> Answer:
     keys = keys_of(sight.info)
-    baseline = _value(sight, "cache_instance:keys:baseline", instance=sight.instance)
+    baseline, baseline_age = _value(sight, "cache_instance:keys:baseline", instance=sight.instance)
     hits, misses = number(sight.info, "keyspace_hits") or 0.0, number(sight.info, "keyspace_misses") or 0.0
-    ratio = _value(sight, "cache:hit_ratio:short")
+    ratio, ratio_age = _value(sight, "cache:hit_ratio:short")
     parts = [f"{keys:,} keys"]
     if baseline:
         parts[0] += f", {keys / baseline:.0%} of what is normal ({baseline:,.0f})"
@@ -155,32 +164,35 @@ def _cold(sight: Sight) -> Answer:
         f"since Redis started {hits / (hits + misses):.2f}" if hits + misses else "no lookup since Redis started"
     )
     verdict: Verdict = "note" if not baseline else "good" if keys >= 0.5 * baseline else "bad"
-    return Answer("how cold", verdict, "; ".join(parts))
+    return Answer("how cold", verdict, "; ".join(parts), max(baseline_age, ratio_age))
 
 
-def _value(sight: Sight, name: str, **labels: str) -> float | None:
+def _value(sight: Sight, name: str, **labels: str) -> tuple[float | None, float]:
+    """The largest value of these series, and how old the oldest of them is; None and 0 without any."""
     found = [
-        one.value
+        one
         for one in sight.past or ()
-        if one.name == name and all(one.labels.get(label) == value for label, value in labels.items())
+        if one.name == name
+        and not math.isnan(one.value)
+        and all(one.labels.get(label) == value for label, value in labels.items())
     ]
-    return max(found) if found and not any(map(math.isnan, found)) else None
+    if not found:
+        return None, 0.0
+    return max(one.value for one in found), max(0.0, sight.at - min(one.at for one in found))
 
 
 def _twice(sight: Sight, scraped: dict[str, list[bool]]) -> Answer:
-    reporting = Counter(one.service for one in fresh(sight))
+    reporting, age = Counter(one.service for one in fresh(sight)), _age(sight, fresh(sight))
     both = sorted(set(reporting) & set(scraped))
     unreadable = f"; {sight.unreadable} entries of herdwatch:reports are no reports" if sight.unreadable else ""
     if both:
         text = f"counted twice, scraped and by reports: {', '.join(both)}; keep one of the two{unreadable}"
-        return Answer("reports", "bad", text)
+        return Answer("reports", "bad", text, age)
     if sight.past is None:
-        return Answer(
-            "reports", "unknown", f"services that report: {len(reporting)}; who is scraped too is not known{unreadable}"
-        )
-    return Answer(
-        "reports", "good", f"no service counts twice; reporting: {len(reporting)}, scraped: {len(scraped)}{unreadable}"
-    )
+        text = f"services that report: {len(reporting)}; who is scraped too is not known{unreadable}"
+        return Answer("reports", "unknown", text, age)
+    text = f"no service counts twice; reporting: {len(reporting)}, scraped: {len(scraped)}{unreadable}"
+    return Answer("reports", "good", text, age)
 
 
 def _alerts(sight: Sight) -> list[Answer]:
@@ -193,10 +205,10 @@ def _alerts(sight: Sight) -> list[Answer]:
             if one.name == "ALERTS" and one.labels.get("alertstate") == "firing"
         }
     )
-    return [Answer("alerts", "bad" if firing else "good", ", ".join(firing) or "none is firing")]
+    return [Answer("alerts", "bad" if firing else "good", ", ".join(firing) or "none is firing", 0.0)]
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """Seconds in the two largest units that people say."""
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
     if days:

@@ -22,16 +22,13 @@ from herdwatch.prometheus import Api
 from herdwatch.reports import MalformedReport, Report
 
 SECONDS = 1.0
-"""Deadline of each of them."""
+"""Deadline of it all."""
 MAX_REPLICAS = 10
-_RECORDED = (
-    "cache_instance:keys:baseline",
-    "cache:hit_ratio:short",
-    "cache:requests:rate",
-    "cache:misses:rate",
-    "singleflight_enabled",
-    "ALERTS",
-)
+_RECORDED = "cache_instance:keys:baseline|cache:hit_ratio:short"
+_NOW = "singleflight_enabled|ALERTS"
+"""What counts only as long as it is there."""
+_BACK = "2m"
+"""How long ago a sample may be that is shown: longer than the longest interval at which rules are evaluated."""
 _FAILURES = (OSError, ProtocolError, ReplyError, ConfigError, TimeoutError)
 
 
@@ -48,10 +45,11 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One series of Prometheus: its labels, `__name__` among them, and its value now."""
+    """One series of Prometheus: its labels, `__name__` among them, its last value, and when that was, Unix seconds."""
 
     labels: Mapping[str, str]
     value: float
+    at: float
 
     @property
     def name(self) -> str:
@@ -80,15 +78,16 @@ class Sight:
 
 
 async def see(cache: Cache, prometheus: Api | None = None, *, seconds: float = SECONDS) -> Sight:
-    """Look once; nobody is waited for longer than `seconds`, and what does not answer is left out with its reason.
+    """Look once, for `seconds` at the longest; what does not answer by then is left out with its reason.
 
     Prometheus is asked for this cache's recording rules. Nothing is changed anywhere.
     """
-    here, (past, no_past) = await asyncio.gather(_redis(cache, seconds), _past(cache.name, prometheus))
+    here, (past, no_past) = await asyncio.gather(_redis(cache, seconds), _past(cache.name, prometheus, seconds))
     return Sight(cache.name, cache.instance, time.time(), past=past, no_past=no_past, **here)
 
 
 async def _redis(cache: Cache, seconds: float) -> dict[str, Any]:
+    until = time.monotonic() + seconds
     commands = (("INFO",), ("HGETALL", reports.KEY), ("HGETALL", switches.KEY))
     try:
         info, told, switched = await exchange(cache, commands, seconds)
@@ -107,7 +106,7 @@ async def _redis(cache: Cache, seconds: float) -> dict[str, Any]:
         "switches": {
             name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in _hash(switched)
         },
-        "replicas": await _replicas(cache, fields, seconds),
+        "replicas": await _replicas(cache, fields, until - time.monotonic()),
     }
 
 
@@ -158,24 +157,26 @@ def keys_of(fields: Fields) -> int:
     return sum(int(number(one, "keys") or 0) for one in databases)
 
 
-async def _past(cache: str, prometheus: Api | None) -> tuple[tuple[Sample, ...] | None, str]:
+async def _past(cache: str, prometheus: Api | None, seconds: float) -> tuple[tuple[Sample, ...] | None, str]:
+    """The last sample of each series. Of what is recorded a range says when that was; an instant vector would not."""
     if prometheus is None:
         return None, "no Prometheus is named"
-    expr = f'{{__name__=~"{"|".join(_RECORDED)}",cache={json.dumps(cache)}}}'
+    label, now = json.dumps(cache), time.time()
+    exprs = (f'{{__name__=~"{_RECORDED}",cache={label}}}[{_BACK}]', f'{{__name__=~"{_NOW}",cache={label}}}')
     try:
-        found = await asyncio.to_thread(prometheus.query, expr, time.time())
+        async with asyncio.timeout(seconds):
+            found = await asyncio.gather(*(asyncio.to_thread(prometheus.query, expr, now) for expr in exprs))
+    except TimeoutError:
+        return None, f"Prometheus did not answer within {seconds:g} s"
     except HerdwatchError as error:
         return None, str(error)
-    return tuple(_samples(found)), ""
+    return tuple(sample for some in found for one in some if (sample := _sample(one)) is not None), ""
 
 
-def _samples(found: list[dict[str, Any]]) -> list[Sample]:
-    samples = []
-    for one in found:
-        value = one.get("value")
-        if isinstance(one["metric"], dict) and isinstance(value, list) and len(value) == 2:
-            try:
-                samples.append(Sample(one["metric"], float(value[1])))
-            except (TypeError, ValueError):
-                continue
-    return samples
+def _sample(one: dict[str, Any]) -> Sample | None:
+    values, labels = one.get("values", [one.get("value")]), one["metric"]
+    try:
+        at, value = values[-1]
+        return Sample(labels, float(value), float(at))
+    except (IndexError, TypeError, ValueError):
+        return None

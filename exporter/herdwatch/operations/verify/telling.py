@@ -20,5 +20,5 @@ def as_text(sight: Sight, found: Sequence[Answer]) -> str:
 
 def as_json(sight: Sight, found: Sequence[Answer]) -> str:
     """The same as one JSON object."""
-    told = [{"question": one.question, "verdict": one.verdict, "text": one.text} for one in found]
+    told = [{"question": one.question, "verdict": one.verdict, "text": one.text, "age": one.age} for one in found]
     return json.dumps({"cache": sight.cache, "instance": sight.instance, "at": sight.at, "answers": told})

@@ -1,0 +1,79 @@
+"""What a runbook page asks about, answered at the moment it is opened: one section under the page's title."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from html import escape
+from urllib.parse import quote
+
+from herdwatch.config import Cache, Config
+from herdwatch.guard import Flight
+from herdwatch.operations.verify import Answer, Sight, answers, see
+from herdwatch.operations.verify.answers import DASH, span
+from herdwatch.prometheus import Access, Prometheus
+
+SECONDS = 0.7
+"""How long a page waits for what it shows; it is there within a second, whoever is down."""
+_FLIGHT_SECONDS = 5.0
+_STATES = {"good": "fine", "bad": "see to it", "unknown": "not known", "note": ""}
+_OF_A_CACHE = re.compile(r"^export CACHE=", re.MULTILINE)
+
+
+def is_of_a_cache(markdown: str) -> bool:
+    """Whether a page speaks of one cache: then its first commands set that cache's name."""
+    return _OF_A_CACHE.search(markdown) is not None
+
+
+class Live:
+    """Looks at the caches of an exporter for its pages; looks at one cache that overlap are one."""
+
+    def __init__(self) -> None:
+        self._flight = Flight(load_timeout=_FLIGHT_SECONDS)
+
+    async def section(self, config: Config, cache: Cache) -> str:
+        """The section of one cache, as HTML. It is always there; what is not known is a dash."""
+        url = config.prometheus.url
+        prometheus = None if url is None else Prometheus(Access.of(url), seconds=SECONDS, pause=None)
+        key = (cache.name, cache.url, url)  # a reload may have changed where they are
+        sight, _ = await self._flight.do(key, lambda: see(cache, prometheus, seconds=SECONDS))
+        return section(sight, answers(sight, application_job=config.jobs.application))
+
+
+def section(sight: Sight, found: list[Answer]) -> str:
+    """The answers as a table, each with its age. Everything in it is escaped."""
+    rows = "".join(_row(one) for one in found)
+    at = datetime.fromtimestamp(sight.at, UTC)
+    past = "" if sight.past is not None else f" What is normal is not known: {escape(sight.no_past)}."
+    return (
+        f'<section class="now" aria-labelledby="now.title">\n'
+        f'<h2 id="now.title">Cache {escape(sight.cache)} at {escape(sight.instance)}</h2>\n'
+        f'<div class="table" role="group" aria-label="Table in Now" tabindex="0">\n'
+        f"<table>\n<thead><tr><th>question</th><th></th><th>answer</th><th>age</th></tr></thead>\n"
+        f"<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+        f"<p>As seen at {at:%H:%M:%S} UTC; open the page again to see it anew.{past}</p>\n</section>\n"
+    )
+
+
+def _row(one: Answer) -> str:
+    age = DASH if one.age is None else "now" if one.age < 1 else span(one.age)
+    return (
+        f"<tr><td>{escape(one.question)}</td>"
+        f'<td class="{one.verdict}">{_STATES[one.verdict]}</td>'
+        f"<td>{escape(one.text)}</td><td>{age}</td></tr>\n"
+    )
+
+
+def choice(names: tuple[str, ...]) -> str:
+    """Which caches there are, each as a link to this page about it."""
+    links = ", ".join(f'<a href="?cache={quote(name, safe="")}">{escape(name)}</a>' for name in names)
+    return f'<section class="now"><p>This page, with what is so now, about the cache: {links}.</p></section>\n'
+
+
+def about(markdown: str, cache: Cache, first: str) -> str:
+    """The page with this cache in its commands and queries, where the rendered one has the first of the bundle."""
+    for name, value in (("CACHE", cache.name), ("INSTANCE", cache.instance)):
+        markdown = re.sub(rf"^export {name}=\S*", f"export {name}={value}", markdown, flags=re.MULTILINE)
+    return markdown.replace(f'cache="{first}"', f'cache="{cache.name}"').replace(
+        f"The queries name the cache `{first}`; put yours there.", f"The queries name the cache `{cache.name}`."
+    )
