@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.operations.conftest import fill
+from tests.waiting import until
 
 from herdwatch.errors import CheckFailed, OperationError, UsageError
 from herdwatch.operations.promote import Kind, Name, Request, Step, crash, prepare, promote
@@ -73,6 +76,22 @@ def test_an_old_primary_that_returns_is_told_of_and_follows_if_asked(town: Any, 
     promote(ask(old, heir, kind=Kind.CRASH, demote=True))
     assert (role(old), size(old), role(heir)) == ("slave", 1000, "master")
     assert promote(ask(old, heir, kind=Kind.CRASH, demote=True)).already
+
+
+def test_an_old_primary_that_returns_after_its_heir_was_long_alone_follows_all_the_same(town: Any, ask: Ask) -> None:
+    """A primary without a replica for repl-backlog-ttl forgets its history, and whose replica it was."""
+    old = town.server()
+    fill(old, 100)
+    heir = town.replica(old, "--repl-backlog-ttl", "1")
+    old.kill()
+    promote(ask(old, heir, kind=Kind.CRASH))
+    with heir.client() as client:
+        until(lambda: client.info("replication")["repl_backlog_active"] == 0, "that the heir has forgotten")
+    old.restart()
+    request = ask(old, heir, kind=Kind.CRASH, demote=True)
+    assert "was never a replica" in refused(request)[Name.ROLES]
+    assert promote(replace(request, allow=frozenset({Name.ROLES}))).sentence.endswith("follows it again")
+    assert (role(old), size(old)) == ("slave", 100)
 
 
 def test_an_old_primary_is_waited_for_if_it_is_to_follow(town: Any, ask: Ask) -> None:

@@ -51,11 +51,17 @@ def _state(endpoint: Endpoint) -> str:
 
 
 def following(follower: Endpoint, leader: Seen, seconds: float) -> bool:
-    """Whether it came to follow that server, its link up, within so many seconds."""
+    """Whether it came to follow that server, its link up, within so many seconds.
+
+    The leader is asked each time: one that was without a replica for long takes a new id when one joins
+    (repl-backlog-ttl).
+    """
 
     def follows() -> bool:
-        seen = glance(follower)
-        return seen is not None and seen.linked and seen.text("master_replid") == leader.text("master_replid")
+        seen, now = glance(follower), glance(leader.endpoint)
+        if seen is None or now is None:
+            return False
+        return seen.linked and seen.text("master_replid") == now.text("master_replid")
 
     return until(follows, seconds)
 
