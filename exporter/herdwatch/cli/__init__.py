@@ -26,6 +26,15 @@ __all__ = [
 
 INTERRUPTED = 130
 
+ORDER = (
+    *("exporter", "acl", "render", "check"),
+    *("verify", "hotkeys", "warm", "promote", "report"),
+    *("score", "mutate", "backtest"),
+    *("tools", "demo", "bench"),
+)
+"""How people meet the verbs: to watch, in an incident, to judge alerts, to try."""
+app.registered_commands.sort(key=lambda one: ORDER.index(one.callback.__name__))  # type: ignore[union-attr]
+
 # A ClickException: click's own, or that of the copy of click which newer typers carry and do not export.
 _WrongUsage: Any = typer.BadParameter.__mro__[2]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from herdwatch.bundle.location import bundle_root
 from herdwatch.cli.app import ConfigOption, app, fail_with, load
 
 
@@ -20,8 +21,12 @@ def render(
 ) -> None:
     """Render rules, Prometheus and Alertmanager configuration, dashboards and runbook pages."""
     from herdwatch.bundle import render as rendering
+    from herdwatch.cli import reference
 
-    bundle = rendering.render_bundle(load(config))
+    loaded = load(config)
+    bundle = rendering.render_bundle(loaded)
+    if config is None and out.resolve() == bundle_root():  # this project's own documents, and not those of a bundle
+        bundle |= reference.documents(bundle, loaded, bundle_root())
     if not check:
         for path in rendering.write(bundle, out):
             print(f"wrote {path}")
