@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-servers test-promtool check score mutate recordings render bench tools clean
+.PHONY: help demo test test-servers test-promtool test-browser check score mutate recordings render bench tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,10 @@ test-servers: tools ## the tests that face Redis, on every Redis and Valkey to b
 
 test-promtool: tools ## the rule tests and those of the wrapper, with promtool 2.42, 2.53 and 3
 	@$(BIN)/python -m tests.every_promtool $(ARGS)
+
+test-browser: tools ## the runbook pages in a real Chromium, which must be installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group browser
+	@$(BIN)/python -m pytest tests/browser/runbook_pages.py $(ARGS)
 
 check: tools ## lint, types, import contracts, rendered files in step
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -8,9 +8,15 @@ from collections.abc import Callable
 SECONDS = 60.0
 
 
-def until(condition: Callable[[], object], what: str = "what was waited for", *, every: float = 0.02) -> None:
-    """Until it holds; `what` names it in the failure, in words that follow "did not come"."""
+def until(
+    condition: Callable[[], object],
+    what: str = "what was waited for",
+    *,
+    every: float = 0.02,
+    found: Callable[[], object] = str,
+) -> None:
+    """Until it holds. In the failure `what` names it, after "did not come", and `found` says what there is instead."""
     deadline = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"did not come within {SECONDS:g} s: {what}"
+        assert time.monotonic() < deadline, f"did not come within {SECONDS:g} s: {what} {found()}"
         time.sleep(every)

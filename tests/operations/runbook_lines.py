@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -92,23 +91,17 @@ def run(line: Line, values: Mapping[str, str], *, env: Mapping[str, str], cwd: P
 
 
 def run_endless(line: Line, values: Mapping[str, str], *, env: Mapping[str, str], cwd: Path) -> Done:
-    """Run a line that goes on until Ctrl-C, on a terminal as people do, and end it as they do."""
-    ours, theirs = pty.openpty()
+    """Run a line that goes on until Ctrl-C, and end it so. What it prints is kept back where there is no terminal."""
     command = ["bash", "-c", line.script(values)]
-    pipes = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    try:
-        with subprocess.Popen(command, env=env, cwd=cwd, start_new_session=True, **pipes) as process:
-            time.sleep(_ENDLESS_SECONDS)
-            running = process.poll() is None
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGINT)
-            process.wait(SECONDS)
-            out = os.read(ours, 65_536).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert running, f"it has ended by itself: {line.text}: {out}"
-    return Done(0, out, "")
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=env, cwd=cwd, text=True, start_new_session=True, **pipes) as process:
+        time.sleep(_ENDLESS_SECONDS)
+        running = process.poll() is None
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=SECONDS)
+    assert running, f"it has ended by itself: {line.text}: {out}{err}"
+    return Done(0, "it ran until Ctrl-C", err)
 
 
 def _set_by(export: str) -> set[str]:

@@ -151,7 +151,7 @@ def test_a_replica_colder_than_its_primary_is_refused(town: Any, ask: Ask) -> No
 def test_a_replica_that_would_evict_as_a_primary_is_refused(town: Any, ask: Ask) -> None:
     old, heir = town.pair()
     with heir.client() as client:
-        client.config_set("maxmemory", 1_000_000)
+        client.config_set("maxmemory", 100_000)
     assert "would evict" in refused(ask(old, heir))[Name.MEMORY]
 
 

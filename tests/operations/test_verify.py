@@ -137,7 +137,7 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
     ),
     "a ratio that is none": (
         sight(past=(Sample({"__name__": "cache:hit_ratio:short"}, float("nan"), NOW),)),
-        *("how cold", "note", "1,000 keys; since Redis started 0.90"),
+        *("how cold", "note", "1,000 keys; hit ratio since Redis started 0.90"),
     ),
     "a service that is scraped and reports": (
         sight(reports=(report(),), past=(enabled("profiles", 1), enabled("api", 1))),
@@ -182,8 +182,18 @@ def test_from_what_is_seen_follows(sentence: str) -> None:
 
 def test_without_a_redis_nothing_else_is_known() -> None:
     found = answers(sight(failure="Redis at h:1 does not answer"), application_job=JOB)
-    assert found[0] == Answer("redis", "bad", "Redis at h:1 does not answer")
+    assert found[0] == Answer("redis", "bad", "Redis at h:1 does not answer", 0.0)
     assert {one.text for one in found[1:]} == {"—"}
+
+
+def test_without_a_redis_what_prometheus_knows_is_told_all_the_same() -> None:
+    firing = Sample({"__name__": "ALERTS", "alertname": "CacheDown", "alertstate": "firing"}, 1, NOW)
+    found = answers(sight(failure="Redis is down", past=(enabled("api", 1), firing)), application_job=JOB)
+    assert [one.text for one in found if one.verdict != "unknown"] == [
+        "Redis is down",
+        "on in 1 of 1 processes (api 1 of 1)",
+        "CacheDown",
+    ]
 
 
 RULES = """

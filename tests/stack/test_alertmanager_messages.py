@@ -73,9 +73,9 @@ def got(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Got]:
         def counts() -> tuple[int, int, int]:
             return len(webhook.received("/slack")), len(webhook.received("/pagerduty")), len(mailbox.mails)
 
-        until(lambda: counts() == (4, 3, 3), "one message of each kind on every cache, in Slack on coalescing too")
+        until(lambda: counts() == (4, 3, 3), "a message of each kind on every cache, and coalescing", found=counts)
         pager.post(server, [{**alert, "startsAt": began, "endsAt": pager.now()} for alert in alerts])
-        until(lambda: counts() == (7, 6, 6), "that all has ended")
+        until(lambda: counts() == (7, 6, 6), "that all has ended", found=counts)
         chat, events = ([one.body for one in webhook.received(path)] for path in ("/slack", "/pagerduty"))
         yield Got(chat, events, mailbox.mails, mailbox.credentials)
 

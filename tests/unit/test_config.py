@@ -392,7 +392,7 @@ def test_a_password_is_read_from_a_file_without_its_last_line_break(tmp_path: Pa
         (".", "it is no regular file"),
         ("pipe", "it is no regular file"),
         ("bytes", "it is not text"),
-        ("a\0b", "embedded null"),
+        ("a\0b", ".*embedded null"),  # newer Pythons say where
         ("lines", "it has more than one line"),
         ("long", "it has more than one line, or a very long one"),
     ],

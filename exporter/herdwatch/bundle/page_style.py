@@ -47,7 +47,7 @@ th, td { padding: .4rem .6rem; border: 1px solid var(--line); text-align: left; 
 th { background: var(--box); }
 .now { margin: 1rem 0 1.5rem; }
 .now p { margin: .25rem 0; color: var(--quiet); font-size: .9rem; }
-.now td:first-child, .now td:last-child { white-space: nowrap; }
+.now td:not(:nth-child(3)) { white-space: nowrap; }
 .now .bad { color: var(--mark); font-weight: 600; }
 blockquote { margin: 1rem 0; padding: .1rem 1rem; border-left: 4px solid var(--mark); }
 @media (hover: none) { .anchor { opacity: .6; } }

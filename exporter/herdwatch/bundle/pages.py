@@ -62,13 +62,14 @@ def to_html(markdown: str, *, title: str, links: Mapping[str, str] | None = None
 
     A relative link to `X.md` leads to `X`, its fragment kept and its query dropped; `links` says where other files
     lead, by the path as written. HTML comments before the text, such as a generated file's header, are left out. `live`
-    is HTML that stands under the page's title, as it is.
+    is HTML that stands above the first section, as it is.
     """
     targets = {**INDEX_LINKS, **(links or {})}
     tokens = _parse(_LEADING_COMMENTS.sub("", markdown))
     for token in _links(tokens):
         _retarget(token, targets)
-    head = next((number for number, token in enumerate(tokens, 1) if token.type == "heading_close"), 0)
+    sections = (number for number, token in enumerate(tokens) if token.type == "heading_open" and token.tag != "h1")
+    head = next(sections, len(tokens))
     parts = [_MARKDOWN.renderer.render(some, _MARKDOWN.options, {}) for some in (tokens[:head], tokens[head:])]
     return SHELL.substitute(
         title=escape(f"{title} · herdwatch runbook"),

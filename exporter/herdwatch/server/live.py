@@ -15,6 +15,8 @@ from herdwatch.prometheus import Access, Prometheus
 
 SECONDS = 0.7
 """How long a page waits for what it shows; it is there within a second, whoever is down."""
+DASHBOARD = "herdwatch-cache-restart"
+"""The uid of the dashboard that alerts lead to as well."""
 _FLIGHT_SECONDS = 5.0
 _STATES = {"good": "fine", "bad": "see to it", "unknown": "not known", "note": ""}
 _OF_A_CACHE = re.compile(r"^export CACHE=", re.MULTILINE)
@@ -37,13 +39,18 @@ class Live:
         prometheus = None if url is None else Prometheus(Access.of(url), seconds=SECONDS, pause=None)
         key = (cache.name, cache.url, url)  # a reload may have changed where they are
         sight, _ = await self._flight.do(key, lambda: see(cache, prometheus, seconds=SECONDS))
-        return section(sight, answers(sight, application_job=config.jobs.application))
+        found = answers(sight, application_job=config.jobs.application)
+        return section(sight, found, dashboards=config.links.dashboard_base_url)
 
 
-def section(sight: Sight, found: list[Answer]) -> str:
-    """The answers as a table, each with its age. Everything in it is escaped."""
+def section(sight: Sight, found: list[Answer], *, dashboards: str | None = None) -> str:
+    """The answers as a table, each with its age, and the way to the dashboard. Everything in it is escaped."""
     rows = "".join(_row(one) for one in found)
     at = datetime.fromtimestamp(sight.at, UTC)
+    link = ""
+    if dashboards is not None:
+        where = f"{dashboards}/{DASHBOARD}?var-cache={quote(sight.cache, safe='')}"
+        link = f' <a href="{escape(where)}">Dashboard of this cache</a>.'
     past = "" if sight.past is not None else f" What is normal is not known: {escape(sight.no_past)}."
     return (
         f'<section class="now" aria-labelledby="now.title">\n'
@@ -51,7 +58,7 @@ def section(sight: Sight, found: list[Answer]) -> str:
         f'<div class="table" role="group" aria-label="Table in Now" tabindex="0">\n'
         f"<table>\n<thead><tr><th>question</th><th></th><th>answer</th><th>age</th></tr></thead>\n"
         f"<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
-        f"<p>As seen at {at:%H:%M:%S} UTC; open the page again to see it anew.{past}</p>\n</section>\n"
+        f"<p>As seen at {at:%H:%M:%S} UTC; open the page again to see it anew.{past}{link}</p>\n</section>\n"
     )
 
 

@@ -34,10 +34,11 @@ class Answer:
 
 def answers(sight: Sight, *, application_job: str) -> list[Answer]:
     """All of them, in the order of the runbook. `application_job` is the scrape job of applications themselves."""
-    if sight.failure:
-        alone = Answer("redis", "bad", sight.failure)
-        return [alone, *(Answer(name, "unknown", DASH) for name in ("singleflight", "warm-up", "replica", "how cold"))]
     scraped = _scraped(sight, application_job)
+    if sight.failure:
+        known = _singleflight(sight, scraped) if scraped else Answer("singleflight", "unknown", DASH)
+        unknown = [Answer(name, "unknown", DASH) for name in ("warm-up", "replica", "how cold", "reports")]
+        return [Answer("redis", "bad", sight.failure, 0.0), known, *unknown, *_alerts(sight)]
     return [
         _redis(sight),
         _singleflight(sight, scraped),
@@ -158,11 +159,10 @@ def _cold(sight: Sight) -> Answer:
         parts[0] += f", {keys / baseline:.0%} of what is normal ({baseline:,.0f})"
     elif sight.past is None:
         parts[0] += f"; what is normal is not known: {sight.no_past}"
+    since = f"since Redis started {hits / (hits + misses):.2f}" if hits + misses else "no lookup since Redis started"
     if ratio is not None:
         parts.append(f"hit ratio now {ratio:.2f}")
-    parts.append(
-        f"since Redis started {hits / (hits + misses):.2f}" if hits + misses else "no lookup since Redis started"
-    )
+    parts.append(since if ratio is not None or not hits + misses else f"hit ratio {since}")
     verdict: Verdict = "note" if not baseline else "good" if keys >= 0.5 * baseline else "bad"
     return Answer("how cold", verdict, "; ".join(parts), max(baseline_age, ratio_age))
 
