@@ -75,7 +75,9 @@ def got(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Got]:
 
         until(lambda: counts() == (4, 3, 3), "a message of each kind on every cache, and coalescing", found=counts)
         pager.post(server, [{**alert, "startsAt": began, "endsAt": pager.now()} for alert in alerts])
-        until(lambda: counts() == (7, 6, 6), "that all has ended", found=counts)
+        until(
+            lambda: counts() == (7, 6, 6), "that all has ended", found=lambda: (counts(), server.process.last_words())
+        )
         chat, events = ([one.body for one in webhook.received(path)] for path in ("/slack", "/pagerduty"))
         yield Got(chat, events, mailbox.mails, mailbox.credentials)
 

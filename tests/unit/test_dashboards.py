@@ -1,339 +1,285 @@
-"""The dashboard "Cache restart": what its template promises, and how a broken description is explained."""
+"""The three dashboards: what each promises its reader, and that its colours and links follow the configuration."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from itertools import combinations, pairwise
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import yaml
+from tests.unit.rendered_dashboards import (
+    DEFAULT,
+    NAMES,
+    configured,
+    default_bundle,
+    facts,
+    file_of,
+    panel,
+    raw,
+    rows,
+    viewed,
+)
 
-from herdwatch import metrics
-from herdwatch.bundle import rules, templates
-from herdwatch.bundle.dashboards import UNITS, build
+from herdwatch.bundle.dashboards import document, house, linter
+from herdwatch.bundle.dashboards.checks import findings
+from herdwatch.bundle.dashboards.document import Panel, selectors
+from herdwatch.bundle.dashboards.grafana import build
 from herdwatch.bundle.location import bundle_root
-from herdwatch.bundle.promql import Selector, selectors, without_grafana_variables
-from herdwatch.config import Config, load, parse
-from herdwatch.errors import CheckFailed, HerdwatchError, UsageError
+from herdwatch.bundle.promql import Selector
+from herdwatch.bundle.render import render_bundle
+from herdwatch.bundle.templates import environment, render
+from herdwatch.bundle.windows import Windows
+from herdwatch.config import Config
 
-TEMPLATES = bundle_root() / "dashboards" / "templates"
-SOURCE = "dashboards/templates/cache-restart.yml.j2"
 RUNBOOKS = "http://127.0.0.1:9878/runbooks"
-WINDOWS = SimpleNamespace(scrape="15s", rate="1m", short="5m", long="15m", restart="10m", baseline="1h")
-RULES = rules.load((bundle_root() / "alerts/herdwatch.rules.yml").read_text(), "rules")
-ALERTS = [rule.name for rule in RULES if rule.is_alert]
-RECORDED = {rule.name for rule in RULES if not rule.is_alert} | {"herdwatch:threshold", "herdwatch:capacity"}
-PROMETHEUS_OWN = {"ALERTS", "up"}
-COUNTERS = {family.name for family in metrics.FAMILIES if family.kind == "counter"}
-OF_ONE_REDIS = {family.sample for family in metrics.PROBE + metrics.REDIS} | {"up"}
+PANELS = [(name, one) for name in NAMES for one in viewed(name).with_queries]
+
+TEMPLATES = environment(bundle_root() / "dashboards" / "templates")
+
+each_dashboard = pytest.mark.parametrize("name", NAMES)
+each_panel = pytest.mark.parametrize(
+    ("name", "one"), [pytest.param(name, one, id=f"{name}: {one.title}") for name, one in PANELS]
+)
 
 
-def render(name: str, config: Config) -> str:
-    return templates.render(templates.environment(TEMPLATES), name, config=config, windows=WINDOWS)
+def built(config: Config, name: str) -> str:
+    """The JSON of one dashboard for a configuration, without rendering all else."""
+    text = render(TEMPLATES, f"{name}.yml.j2", config=config, windows=Windows.of(config.scrape_interval))
+    return build(text, name, runbook_base_url=config.links.runbook_base_url)
 
 
-DEFAULT = load(bundle_root() / "herdwatch.yaml")
-TEXT = render("cache-restart.yml.j2", DEFAULT)
-BUILT = build(TEXT, SOURCE, runbook_base_url=RUNBOOKS)
-DASHBOARD: dict[str, Any] = json.loads(BUILT)
-ROWS = [panel for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
-ANNOTATIONS = DASHBOARD["annotations"]["list"]
-
-each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def found_in(name: str) -> Iterator[tuple[str, Selector]]:
+    for one in viewed(name).with_queries:
+        for target in one.targets:
+            yield from ((one.title, selector) for selector in selectors(target.expr))
 
 
-def expressions() -> Iterator[tuple[str, str]]:
-    """Every PromQL of the dashboard with the place where it stands."""
-    for panel in PANELS:
-        for target in panel["targets"]:
-            yield f"{panel['title']} {target['refId']}", target["expr"]
-    for annotation in ANNOTATIONS:
-        yield f"annotation {annotation['name']}", annotation["target"]["expr"]
-    for variable in VARIABLES.values():
-        if match := re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]):
-            yield f"variable {variable['name']}", match[1]
+def test_there_are_these_three() -> None:
+    assert [path for path in default_bundle() if path.endswith(".json")] == [file_of(name) for name in NAMES]
 
 
-def found_in(expr: str) -> list[Selector]:
-    return selectors(without_grafana_variables(expr))
+@each_dashboard
+@pytest.mark.parametrize("rule", linter.RULES)
+def test_a_rule_of_the_linter_finds_nothing(name: str, rule: str) -> None:
+    assert list(linter.RULES[rule](viewed(name))) == []
 
 
-each_expr = pytest.mark.parametrize("expr", [pytest.param(expr, id=where) for where, expr in expressions()])
+@each_dashboard
+@pytest.mark.parametrize("rule", house.RULES)
+def test_a_rule_of_our_own_finds_nothing(name: str, rule: str) -> None:
+    assert list(house.RULES[rule](viewed(name), facts())) == []
 
 
-def test_rows_stand_in_the_order_of_an_incident() -> None:
-    titles = [row["title"] for row in ROWS]
-    assert titles == ["Verdict", "Symptoms", "Herd", "Recovery", "Redis", "Exporter"]
-    assert [row["gridPos"]["y"] for row in ROWS] == sorted(row["gridPos"]["y"] for row in ROWS)
+def test_between_dashboards_alerts_and_pages_nothing_is_lost() -> None:
+    assert list(house.together({file_of(name): viewed(name) for name in NAMES}, facts())) == []
 
 
-def test_the_verdict_is_told_by_stat_panels_alone() -> None:
-    top, below = ROWS[0]["gridPos"]["y"], ROWS[1]["gridPos"]["y"]
-    verdict = [panel for panel in PANELS if top < panel["gridPos"]["y"] < below]
-    assert len(verdict) == 6
-    assert {panel["type"] for panel in verdict} == {"stat"}
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("cache-restart", ["Verdict", "User symptoms", "Herd", "Recovery", "Redis", "Exporter"]),
+        ("fleet", ["Verdict", "Every cache, coldest first", "The worst of them over time"]),
+        ("guard", ["Verdict", "What the guard saves", "By service and group", "Refresh and warm-up"]),
+    ],
+)
+def test_rows_stand_in_the_order_in_which_they_are_read(name: str, titles: list[str]) -> None:
+    assert rows(raw(name)) == titles
+    tops = [item["gridPos"]["y"] for item in raw(name)["panels"]]
+    assert tops == sorted(tops)
 
 
-def test_ids_are_unique_and_none_is_zero() -> None:
-    ids = [panel["id"] for panel in DASHBOARD["panels"]]
-    assert len(set(ids)) == len(ids)
-    assert min(ids) > 0
+@each_dashboard
+def test_the_verdict_is_told_by_six_stat_panels_in_one_line(name: str) -> None:
+    first, second = [item["gridPos"]["y"] for item in raw(name)["panels"] if item["type"] == "row"][:2]
+    verdict = [item for item in raw(name)["panels"] if first < item["gridPos"]["y"] < second]
+    assert [item["type"] for item in verdict] == ["stat"] * 6
+    assert len({item["gridPos"]["y"] for item in verdict}) == 1
 
 
-def test_nothing_overlaps_and_everything_is_inside_the_grid() -> None:
-    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
-    assert all(place["x"] >= 0 and place["x"] + place["w"] <= 24 for place in places)
-    for one, other in combinations(places, 2):
-        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-        above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
-        assert beside or above, (one, other)
+@each_dashboard
+def test_who_reads_it_chooses_data_source_job_cache_and_instance(name: str) -> None:
+    names = [variable.name for variable in viewed(name).variables]
+    own = {"guard": ["service", "group"]}.get(name, [])
+    assert names == ["datasource", "job", "cache", "instance", *own]
 
 
-def test_panels_stand_between_their_row_and_the_next() -> None:
-    for one, other in pairwise(DASHBOARD["panels"]):
-        assert one["gridPos"]["y"] < other["gridPos"]["y"] or one["gridPos"]["x"] < other["gridPos"]["x"]
-
-
-@each_panel
-def test_every_panel_says_what_it_is_and_where_help_is(panel: dict[str, Any]) -> None:
-    assert len(panel["description"]) > 20
-    assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
-    [link] = panel["links"]
-    alert = re.fullmatch(re.escape(RUNBOOKS) + r"/(\w+)\?cache=\$\{cache\}", link["url"])
-    assert alert is not None
-    assert alert[1] in ALERTS
+@each_dashboard
+def test_the_exporter_an_application_and_a_cache_can_each_be_chosen(name: str) -> None:
+    for choice in ("job", "instance"):
+        query = next(variable.query for variable in viewed(name).variables if variable.name == choice)
+        assert "cache_up|singleflight_enabled|herdwatch_build_info" in query
 
 
 @each_panel
-def test_every_panel_reads_the_chosen_data_source_with_lettered_queries(panel: dict[str, Any]) -> None:
-    chosen = {"type": "prometheus", "uid": "${datasource}"}
-    assert panel["datasource"] == chosen
-    assert all(target["datasource"] == chosen for target in panel["targets"])
-    assert "".join(target["refId"] for target in panel["targets"]) == "ABCDEFGH"[: len(panel["targets"])]
+def test_a_panel_says_in_words_what_it_is(name: str, one: Panel) -> None:
+    assert name
+    assert len(one.description) > 20
+    assert one.description[-1] == "."
 
 
 @each_panel
-def test_what_the_sdk_leaves_out_is_set(panel: dict[str, Any]) -> None:
-    if panel["type"] == "timeseries":
-        assert panel["options"]["legend"]["showLegend"] is True
-    if panel["type"] == "stat":
-        assert panel["options"]["reduceOptions"]["calcs"] == ["lastNotNull"]
-    assert all("placement" not in link for link in panel["links"])
+def test_a_panel_leads_to_the_runbook_and_a_series_to_that_of_its_cache(name: str, one: Panel) -> None:
+    page = re.escape(RUNBOOKS) + r"/(\w+)"
+    to_runbooks = [link.url for link in one.links if not link.url.startswith("/d/")]
+    first = re.fullmatch(page, to_runbooks[0])
+    assert first is not None
+    of_caches = all("{{cache}}" in target["legendFormat"] for target in panel(raw(name), one.title)["targets"])
+    with_cache = [f"{RUNBOOKS}/{first[1]}?cache=${{__field.labels.cache}}"]
+    assert to_runbooks[1:] == (with_cache if of_caches and one.kind != "table" else [])
 
 
 @each_panel
-def test_a_stat_or_a_table_asks_for_this_moment_and_a_graph_for_a_range(panel: dict[str, Any]) -> None:
-    instant = panel["type"] in ("stat", "table")
-    assert all(target.get("instant", False) is instant for target in panel["targets"])
+def test_a_stat_or_a_table_asks_for_this_moment_and_a_graph_for_a_range(name: str, one: Panel) -> None:
+    instant = one.kind in ("stat", "table")
+    assert all(target["instant"] is instant for target in panel(raw(name), one.title)["targets"])
 
 
-def test_no_two_panels_have_one_title() -> None:
-    titles = [panel["title"] for panel in PANELS]
-    assert len(set(titles)) == len(titles)
-
-
-@each_expr
-def test_every_metric_exists(expr: str) -> None:
-    known = set(metrics.BY_SAMPLE) | RECORDED | PROMETHEUS_OWN
-    assert {found.metric for found in found_in(expr)} <= known
-
-
-@each_expr
-def test_counters_are_read_by_rate_and_gauges_never(expr: str) -> None:
-    for found in found_in(expr):
-        rated = found.function in ("rate", "increase") and found.is_range
-        assert rated is (found.metric in COUNTERS), found
-
-
-@each_expr
-def test_every_range_is_the_rate_interval(expr: str) -> None:
-    assert set(re.findall(r"\[([^\]]*)\]", expr)) <= {"$__rate_interval"}
-
-
-@each_expr
-def test_every_query_keeps_to_the_chosen_caches(expr: str) -> None:
-    for found in found_in(expr.replace("$cache", "CHOSEN")):
+@each_dashboard
+def test_every_query_keeps_to_the_chosen_caches(name: str) -> None:
+    for title, found in found_in(name):
         if any(matcher.value == DEFAULT.jobs.exporter for matcher in found.matchers):
             continue
         chosen = found.matcher("cache")
-        assert chosen is not None, found
-        assert (chosen.operator, chosen.value) in {("=~", "CHOSEN"), ("=~", "CHOSEN|"), ("!=", "")}, found
-
-
-@each_panel
-def test_what_one_redis_says_is_filtered_by_job_and_instance_too(panel: dict[str, Any]) -> None:
-    for target in panel["targets"]:
-        for found in found_in(target["expr"]):
-            exporters = any(matcher.value == DEFAULT.jobs.exporter for matcher in found.matchers)
-            if found.metric in OF_ONE_REDIS and not exporters:
-                assert {"job", "cache", "instance"} <= {matcher.label for matcher in found.matchers}, found
+        assert chosen is not None, (title, found)
+        assert (chosen.operator, chosen.value) in {("=~", "$cache"), ("=~", "$cache|")}, (title, found)
 
 
 def test_alerts_are_shown_even_where_they_have_no_cache_label() -> None:
-    shown = [found for _, expr in expressions() for found in found_in(expr) if found.metric == "ALERTS"]
-    assert len(shown) == 2
+    shown = [found for name in NAMES for _, found in found_in(name) if found.metric == "ALERTS"]
+    assert len(shown) == 6
     for found in shown:
         matcher = found.matcher("cache")
         assert matcher is not None
-        assert re.fullmatch(matcher.value, "") is not None
+        assert matcher.value == "$cache|"
 
 
-@pytest.mark.parametrize("name", ["job", "cache", "instance"])
-def test_choices_can_be_many_or_all_and_follow_the_time_range(name: str) -> None:
-    variable = VARIABLES[name]
-    assert variable["type"] == "query"
-    assert variable["datasource"]["uid"] == "${datasource}"
-    assert (variable["multi"], variable["includeAll"], variable["allValue"]) == (True, True, ".+")
-    assert variable["refresh"] == 2
-    assert variable["label"] == name.title()
-    assert variable["current"]["value"] == ["$__all"]
+def test_a_warm_up_is_drawn_from_what_several_warmers_have_done_together() -> None:
+    metrics = {found.metric for name in NAMES for _, found in found_in(name)}
+    assert {"cache_service:warmup_done:sum", "cache_service:warmup_target:sum"} <= metrics
+    assert not {"cache_warmup_done_keys", "cache_warmup_target_keys"} & metrics
 
 
-def test_the_data_source_is_chosen_first() -> None:
-    assert list(VARIABLES) == ["datasource", "job", "cache", "instance"]
-    assert VARIABLES["datasource"]["type"] == "datasource"
-    assert VARIABLES["datasource"]["query"] == "prometheus"
-    assert VARIABLES["datasource"]["label"] == "Data source"
+def test_the_fleet_is_sorted_by_its_keys_the_coldest_first_and_a_name_opens_that_cache() -> None:
+    table = panel(raw("fleet"), "Caches")
+    done = {one["id"]: one["options"] for one in table["transformations"]}
+    assert list(done) == ["merge", "organize", "sortBy"]
+    assert done["sortBy"]["sort"] == [{"field": "Keys of normal", "desc": False}]
+    assert done["organize"]["renameByName"]["Value #A"] == "Keys of normal"
+    [opens] = [
+        own["value"][0]["url"]
+        for override in table["fieldConfig"]["overrides"]
+        for own in override["properties"]
+        if (override["matcher"]["options"], own["id"]) == ("Cache", "links")
+    ]
+    assert opens.startswith(f"/d/{viewed('cache-restart').uid}?")
+    assert "var-cache=${__value.raw}" in opens
 
 
-def test_a_restart_is_marked_at_the_start_of_the_process() -> None:
-    [annotation] = ANNOTATIONS
-    [found] = found_in(annotation["target"]["expr"])
-    assert found.metric == "cache_start_time_seconds"
+@each_dashboard
+def test_a_restart_is_marked_at_the_start_of_the_process(name: str) -> None:
+    [annotation] = raw(name)["annotations"]["list"]
+    assert "cache_start_time_seconds" in annotation["target"]["expr"]
     assert annotation["target"]["refId"] == "Anno"
     assert annotation["useValueForTime"] is True
     assert "expr" not in annotation
     assert "placement" not in annotation
-    assert annotation["datasource"]["uid"] == "${datasource}"
 
 
-def test_the_json_is_the_classic_kind_that_file_provisioning_takes() -> None:
-    assert DASHBOARD["schemaVersion"] <= 42
-    assert DASHBOARD["id"] is None
-    assert DASHBOARD["uid"] == "herdwatch-cache-restart"
-    assert DASHBOARD["editable"] is False
-    assert "version" not in DASHBOARD
-    assert "apiVersion" not in DASHBOARD
-    assert json.dumps(DASHBOARD, indent=2, sort_keys=True, ensure_ascii=False) + "\n" == BUILT
+@each_dashboard
+def test_nothing_hides_in_the_menu(name: str) -> None:
+    found = raw(name)
+    fields = [item["fieldConfig"]["defaults"].get("links", []) for item in found["panels"] if "fieldConfig" in item]
+    links = [link for item in found["panels"] for link in item.get("links", [])] + sum(fields, found["links"])
+    assert len(links) > 10
+    assert all("placement" not in link for link in links)
 
 
-def test_two_builds_are_equal_byte_for_byte() -> None:
-    assert build(render("cache-restart.yml.j2", DEFAULT), SOURCE, runbook_base_url=RUNBOOKS) == BUILT
+@each_dashboard
+def test_two_builds_are_equal_byte_for_byte(name: str) -> None:
+    assert built(DEFAULT, name) == built(DEFAULT, name) == default_bundle()[file_of(name)]
 
 
-def test_without_a_runbook_url_no_panel_has_a_link() -> None:
-    document = json.loads(build(TEXT, SOURCE, runbook_base_url=None))
-    assert all("links" not in panel for panel in document["panels"])
+@each_dashboard
+def test_the_json_is_the_classic_kind_that_file_provisioning_takes(name: str) -> None:
+    found = raw(name)
+    assert found["uid"] == f"herdwatch-{name}"
+    assert "version" not in found
+    text = json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert text == default_bundle()[file_of(name)]
 
 
-def steps(config: Config, title: str) -> list[tuple[float | None, str]]:
-    document = json.loads(build(render("cache-restart.yml.j2", config), SOURCE, runbook_base_url=None))
-    [panel] = [panel for panel in document["panels"] if panel["title"] == title]
-    return [(step["value"], step["color"]) for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+@each_dashboard
+def test_without_a_runbook_url_no_panel_has_a_link_to_one_and_nothing_is_amiss(name: str) -> None:
+    text = built(configured(""), name)
+    assert "Runbook" not in text
+    unlinked = house.Facts(recorded=facts().recorded, alerts=(), pages={})
+    assert list(findings(document.load(text, name), unlinked)) == []
 
 
-def configured(extra: str, caches: str = "- {name: a, url: 'redis://h'}") -> Config:
-    return parse(f"caches:\n{caches}\n{extra}", "herdwatch.yaml")
+def test_alerts_lead_to_a_dashboard_that_exists_with_a_choice_that_it_has() -> None:
+    config = configured("links: {dashboard_base_url: 'https://grafana/d', runbook_base_url: 'https://wiki'}")
+    bundle = {str(path): text for path, text in render_bundle(config).items()}
+    urls = set(re.findall(r'dashboard_url: "([^"]*)"', bundle["alerts/herdwatch.rules.yml"]))
+    assert urls == {"https://grafana/d/herdwatch-cache-restart?var-cache={{ $labels.cache | urlquery }}"}
+
+
+def steps(config: Config, name: str, title: str) -> list[tuple[float | None, str]]:
+    defaults = panel(json.loads(built(config, name)), title)["fieldConfig"]["defaults"]
+    return [(step["value"], step["color"]) for step in defaults["thresholds"]["steps"]]
 
 
 def test_colours_change_where_the_alerts_do() -> None:
     config = configured("thresholds: {CacheHitRateLow: 0.7, CacheRestarted: 0.3}")
-    assert steps(config, "Hit ratio now") == [(None, "red"), (0.7, "green")]
-    assert steps(config, "Keys against normal") == [(None, "red"), (0.3, "green")]
+    assert steps(config, "cache-restart", "Hit ratio now") == [(None, "red"), (0.7, "green")]
+    assert steps(config, "cache-restart", "Keys against normal") == [(None, "red"), (0.3, "green")]
+
+
+def test_what_must_not_rise_turns_where_the_alerts_do() -> None:
+    config = configured("thresholds: {CacheRefreshFailing: 0.2, HighCoalescingRate: 50}")
+    assert steps(config, "guard", "Refreshes that fail") == [(None, "green"), (0.2, "red")]
+    assert steps(config, "guard", "Coalesced") == [(None, "green"), (50, "orange")]
+
+
+TWO = "- {name: a, url: 'redis://h', database: main, overrides: {HighCoalescingRate: 5}}\n- {name: b, url: 'redis://i'}"
+MAIN = "databases: {main: {capacity: 2500, peak: 50000}}"
 
 
 def test_between_the_laxest_and_the_strictest_cache_the_colour_is_yellow() -> None:
-    caches = "- {name: a, url: 'redis://h', database: main}\n- {name: b, url: 'redis://i'}"
-    config = configured("databases: {main: {capacity: 2500, peak: 50000}}", caches)
-    assert steps(config, "Hit ratio now") == [(None, "red"), (0.8, "yellow"), (0.95, "green")]
+    config = configured(MAIN, TWO)
+    assert steps(config, "cache-restart", "Hit ratio now") == [(None, "red"), (0.8, "yellow"), (0.95, "green")]
+    assert steps(config, "guard", "Coalesced") == [(None, "green"), (5, "yellow"), (1000, "orange")]
+
+
+@each_dashboard
+def test_a_bundle_of_several_caches_is_as_sound(name: str) -> None:
+    unlinked = house.Facts(recorded=facts().recorded, alerts=(), pages={})
+    assert list(findings(document.load(built(configured(MAIN, TWO), name), name), unlinked)) == []
 
 
 def test_a_fresh_start_is_orange_for_the_restart_window() -> None:
-    assert steps(DEFAULT, "Time since the start") == [(None, "orange"), (600, "green")]
+    assert steps(DEFAULT, "cache-restart", "Time since the start") == [(None, "orange"), (300, "green")]
 
 
 def test_a_number_that_yaml_takes_for_text_is_still_a_threshold() -> None:
-    assert steps(configured("thresholds: {CacheHitRateLow: 0.00001}"), "Hit ratio now")[1] == (0.00001, "green")
+    config = configured("thresholds: {CacheHitRateLow: 0.00001}")
+    assert steps(config, "cache-restart", "Hit ratio now")[1] == (0.00001, "green")
+
+
+def provisioning(name: str) -> str:
+    return render(TEMPLATES, name, windows=Windows.of(DEFAULT.scrape_interval))
 
 
 @pytest.mark.parametrize("name", ["provisioning-dashboards.yml.j2", "provisioning-datasources.yml.j2"])
 def test_provisioning_is_the_first_version_of_grafanas_format(name: str) -> None:
-    text = render(name, DEFAULT)
+    text = provisioning(name)
     assert text.startswith("# Tells Grafana where ")
     assert yaml.safe_load(text)["apiVersion"] == 1
 
 
 def test_grafana_is_told_the_folder_the_data_source_and_the_scrape_interval() -> None:
-    [provider] = yaml.safe_load(render("provisioning-dashboards.yml.j2", DEFAULT))["providers"]
+    [provider] = yaml.safe_load(provisioning("provisioning-dashboards.yml.j2"))["providers"]
     assert (provider["type"], provider["options"]["path"]) == ("file", "/etc/herdwatch/dashboards")
-    [source] = yaml.safe_load(render("provisioning-datasources.yml.j2", DEFAULT))["datasources"]
+    [source] = yaml.safe_load(provisioning("provisioning-datasources.yml.j2"))["datasources"]
     assert (source["type"], source["url"]) == ("prometheus", "http://127.0.0.1:9090")
     assert source["jsonData"]["timeInterval"] == "15s"
-
-
-PANEL = {
-    "title": "P",
-    "kind": "stat",
-    "description": "d",
-    "unit": "s",
-    "runbook": "CacheDown",
-    "size": {"width": 4, "height": 4},
-    "queries": [{"expr": "x", "legend": "l"}],
-}
-
-
-def description(**change: Any) -> str:
-    """A dashboard of one panel, with that panel's keys changed; None takes a key away."""
-    panel = {key: value for key, value in {**PANEL, **change}.items() if value is not None}
-    whole = {"title": "T", "uid": "u", "description": "d", "tags": [], "refresh": "10s", "since": "now-1h"}
-    return yaml.safe_dump(whole | {"variables": [], "annotations": [], "rows": [{"title": "R", "panels": [panel]}]})
-
-
-def test_the_small_description_itself_is_right() -> None:
-    assert build(description(), "f.yml", runbook_base_url=None)
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "message"),
-    [
-        ("a: [", UsageError, "f.yml: line 1 once rendered: not valid YAML"),
-        ("\0", UsageError, "f.yml: not valid YAML"),
-        ("- 1", UsageError, "f.yml: a dashboard is a mapping .*, not list"),
-        ("title: T", UsageError, "f.yml: uid: Field required"),
-        (description(unit="seconds"), UsageError, "f.yml: row 'R', panel 'P', unit: .*'dtdurations'"),
-        (description(unit=None), UsageError, "f.yml: row 'R', panel 'P', unit: Field required"),
-        (description(description=None), UsageError, "panel 'P', description: Field required"),
-        (description(kind="pie"), UsageError, "panel 'P', kind: .*'timeseries'"),
-        (description(colour="red"), UsageError, "panel 'P', colour: Extra inputs"),
-        (description(queries=[]), UsageError, "panel 'P', queries: .* at least 1"),
-        (description(queries=[{"expr": "x"}]), UsageError, r"panel 'P', queries\[0\], legend: Field required"),
-        (description(size={"width": 25, "height": 4}), UsageError, "panel 'P', size, width: .* 24"),
-        (description(runbook="Cache Down"), UsageError, "panel 'P', runbook: "),
-        (description(thresholds=[{"color": "green", "at": "soon"}]), UsageError, r"thresholds\[0\], at: 'soon' is nei"),
-        (description(thresholds=[{"color": "mauve"}]), UsageError, r"thresholds\[0\], color: "),
-        (description(title=None), UsageError, r"row 'R', panels\[0\], title: Field required"),
-        (
-            description(queries=[{"expr": "rate(x)", "legend": "l"}]),
-            CheckFailed,
-            "f.yml: row 'R', panel 'P': not valid PromQL: expected type matrix",
-        ),
-        (
-            description(queries=[{"expr": 'x{cache=~"$cahce"}', "legend": "l"}]),
-            CheckFailed,
-            r"f.yml: row 'R', panel 'P': there is no variable \$cahce",
-        ),
-    ],
-)
-def test_a_broken_description_is_explained_with_its_file_and_panel(
-    text: str, kind: type[HerdwatchError], message: str
-) -> None:
-    with pytest.raises(kind, match=message) as caught:
-        build(text, "f.yml", runbook_base_url=None)
-    assert str(caught.value).startswith("f.yml: ")
-    assert "\n" not in str(caught.value)

@@ -11,6 +11,7 @@ import typer
 
 from herdwatch import cli, metrics
 from herdwatch.bundle.location import bundle_root
+from herdwatch.bundle.pages import lead
 from herdwatch.bundle.render import render_bundle
 from herdwatch.cli import app, reference
 from herdwatch.config import Config, load
@@ -66,9 +67,9 @@ def test_a_table_that_there_is_not_is_told() -> None:
 
 
 def test_a_runbook_page_without_its_sentence_is_told() -> None:
-    assert reference.lead("# A\n\nIt is down.\n\n## Meaning", "A.md") == "It is down"
+    assert lead("# A\n\nIt is down.\n\n## Meaning", "A.md") == "It is down"
     with pytest.raises(CheckFailed, match=r"A\.md: one sentence between the title and Meaning"):
-        reference.lead("# A\n\n## Meaning", "A.md")
+        lead("# A\n\n## Meaning", "A.md")
 
 
 def test_a_bundle_of_somebody_else_has_no_documents(tmp_path: Path) -> None:

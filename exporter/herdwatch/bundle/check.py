@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,16 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from herdwatch.bundle import alertmanager, pages, promql, rules
+from herdwatch.bundle import alertmanager, pages, rules
+from herdwatch.bundle.dashboards import checks as dashboards
+from herdwatch.bundle.dashboards.house import Facts
+from herdwatch.bundle.expressions import expression_problems
 from herdwatch.bundle.rules import Rule
 from herdwatch.errors import CheckFailed, UsageError
-from herdwatch.metrics import BY_SAMPLE
 from herdwatch.promtool import Promtool, testfiles
 from herdwatch.tools import find
 
-ALWAYS_THERE = ("up", "ALERTS", "herdwatch:threshold", "herdwatch:capacity")
-"""Series that Prometheus itself makes, or that the rules record only where the configuration gives a value."""
-
-_NEEDS_COUNTER = ("rate", "irate", "increase")
-_TAKES_COUNTER = (*_NEEDS_COUNTER, "changes", "resets", "absent", "absent_over_time")
+__all__ = ["Outcome", "check_bundle", "expression_problems"]
 
 
 @dataclass(slots=True)
@@ -52,29 +49,10 @@ def check_bundle(root: Path) -> Outcome:
         outcome.problems += expression_problems(rule.expr, where, recorded)
     outcome.looked_at.append(f"{len(alerts)} alerts, {len(found) - len(alerts)} recording rules")
     _tools(root, outcome)
-    _dashboards(root, recorded, outcome)
+    _dashboards(root, found, outcome)
     _runbooks(root, alerts, outcome)
     _tests(root, alerts, outcome)
     return outcome
-
-
-def expression_problems(expr: str, where: str, recorded: Iterable[str]) -> Iterator[str]:
-    """What is wrong with one PromQL expression: grammar, a series nobody makes, a function its type does not bear."""
-    try:
-        selectors = promql.selectors(expr, where)
-    except CheckFailed as error:
-        yield str(error)
-        return
-    known = {*BY_SAMPLE, *ALWAYS_THERE, *recorded}
-    for selector in selectors:
-        family = BY_SAMPLE.get(selector.metric)
-        if selector.metric not in known:
-            yield f"{where}: nobody exports or records {selector.metric or 'a series without a name'}"
-        elif selector.function in _NEEDS_COUNTER and (family is None or family.kind != "counter"):
-            yield f"{where}: {selector.function}() needs a counter and {selector.metric} is none"
-        elif family is not None and family.kind == "counter" and selector.function not in _TAKES_COUNTER:
-            # The seed's gauge is recorded under a counter's name; it is in `recorded`, not among the families.
-            yield f"{where}: {selector.metric} is a counter; take its rate() or increase()"
 
 
 def _rules(path: Path, root: Path, outcome: Outcome) -> list[Rule]:
@@ -97,31 +75,24 @@ def _tools(root: Path, outcome: Outcome) -> None:
     )
 
 
-def _dashboards(root: Path, recorded: set[str], outcome: Outcome) -> None:
-    count = 0
-    for path in sorted((root / "dashboards").glob("*.json")):
-        name = str(path.relative_to(root))
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            outcome.problems.append(f"{name}:{getattr(error, 'lineno', 1)}: not valid JSON: {error}")
-            continue
-        if not isinstance(document, dict):
-            outcome.problems.append(f"{name}:1: a dashboard is a JSON object")
-            continue
-        for panel in document.get("panels", []):
-            for target in panel.get("targets", []):
-                count += 1
-                expr = promql.without_grafana_variables(target.get("expr", ""))
-                outcome.problems += expression_problems(expr, f"{name}: panel {panel.get('title')!r}", recorded)
-    if not count:
-        outcome.problems.append("dashboards/: no dashboard with a query; run: herdwatch render")
+def _dashboards(root: Path, found: list[Rule], outcome: Outcome) -> None:
+    facts = Facts(
+        recorded=frozenset(rule.name for rule in found if not rule.is_alert),
+        alerts=tuple(rule for rule in found if rule.is_alert),
+        pages=_pages(root),
+    )
+    problems, count = dashboards.check(root, facts)
+    outcome.problems += problems
     outcome.looked_at.append(f"{count} dashboard queries")
 
 
+def _pages(root: Path) -> dict[str, str]:
+    found = sorted((root / "runbooks").glob("*.md"))
+    return {path.name: path.read_text(encoding="utf-8", errors="replace") for path in found}
+
+
 def _runbooks(root: Path, alerts: list[Rule], outcome: Outcome) -> None:
-    folder = root / "runbooks"
-    texts = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.md"))}
+    texts = _pages(root)
     outcome.problems += (f"runbooks/{name}: is not UTF-8" for name, text in texts.items() if "\ufffd" in text)
     for rule in alerts:
         if f"{rule.name}.md" not in texts:

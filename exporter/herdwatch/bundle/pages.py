@@ -20,6 +20,7 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
 from herdwatch.bundle.page_style import SHELL
+from herdwatch.errors import CheckFailed
 
 INDEX = "README.md"
 INDEX_LINKS: Mapping[str, str] = {INDEX: "./"}
@@ -86,6 +87,17 @@ def heading_ids(markdown: str) -> list[str]:
 def code_blocks(markdown: str) -> list[tuple[str, str]]:
     """Language and text of every code block in order; the language of an indented or unmarked block is empty."""
     return [(_language(token), token.content) for token in _parse(markdown) if token.type in ("fence", "code_block")]
+
+
+def lead(markdown: str, source: str) -> str:
+    """The sentence between a page's title and its first section, without its full stop: what an alert says in short.
+
+    Raises CheckFailed naming `source` where there is none.
+    """
+    found = re.search(r"^# .+\n\n(\w[^\n]*\.)\n\n##", markdown, re.MULTILINE)
+    if found is None:
+        raise CheckFailed(f"{source}: one sentence between the title and Meaning must say what the alert says")
+    return found[1].removesuffix(".")
 
 
 def links(markdown: str) -> list[str]:

@@ -7,8 +7,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from herdwatch.bundle import dashboards, promql, rules
+from herdwatch.bundle import promql, rules
+from herdwatch.bundle.dashboards import grafana
 from herdwatch.bundle.location import CONTENT_ROOMS, bundle_root
+from herdwatch.bundle.pages import lead
 from herdwatch.bundle.targets import target_groups
 from herdwatch.bundle.templates import SUFFIX, environment, render
 from herdwatch.bundle.windows import Windows
@@ -27,8 +29,11 @@ def render_bundle(config: Config) -> dict[PurePosixPath, str]:
     bundle = {
         path: _finish(path, text, config) for room in ("alerts", "dashboards") for path, text in _room(room, values)
     }
-    names = [rule.name for rule in rules.load(bundle[RULES], str(RULES)) if rule.is_alert]
-    bundle.update(_room("runbooks", {**values, "alerts": names}))
+    names = dict.fromkeys(rule.name for rule in rules.load(bundle[RULES], str(RULES)) if rule.is_alert)
+    # The index tells what each page says in its first sentence, so the pages are made before it.
+    pages = dict(_room("runbooks", {**values, "alerts": {}}))
+    leads = {name: lead(pages.get(PurePosixPath(f"runbooks/{name}.md"), ""), f"runbooks/{name}.md") for name in names}
+    bundle.update(_room("runbooks", {**values, "alerts": leads}))
     return dict(sorted(bundle.items()))
 
 
@@ -71,7 +76,7 @@ def _finish(path: PurePosixPath, text: str, config: Config) -> str:
         for rule in rules.load(text, str(path)):
             promql.parse(rule.expr, f"{path}:{rule.line}: {rule.name}")
     if path.suffix == ".json":
-        return dashboards.build(text, str(path), runbook_base_url=config.links.runbook_base_url)
+        return grafana.build(text, str(path), runbook_base_url=config.links.runbook_base_url)
     return text
 
 

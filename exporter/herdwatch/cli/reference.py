@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from herdwatch import metrics
 from herdwatch.bundle import rules
+from herdwatch.bundle.pages import lead
 from herdwatch.cli.app import app
 from herdwatch.config import Config
 from herdwatch.errors import CheckFailed
@@ -69,14 +70,6 @@ def _alerts(bundle: Bundle, _: Config, to_root: str) -> str:
                 lead(bundle[page], str(page)),
             )
     return _table(("alert", "severity", "says"), rows.values())
-
-
-def lead(page: str, source: str) -> str:
-    """The sentence under a page's title; raises CheckFailed where there is none."""
-    found = re.search(r"^# .+\n\n(\w[^\n]*\.)\n\n##", page, re.MULTILINE)
-    if found is None:
-        raise CheckFailed(f"{source}: one sentence between the title and Meaning must say what the alert says")
-    return found[1].removesuffix(".")
 
 
 def _commands(*_: object) -> str:

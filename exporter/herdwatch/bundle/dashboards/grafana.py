@@ -1,19 +1,13 @@
-"""A dashboard's description, which people edit, -> the JSON that Grafana reads (classic schema, version 42)."""
+"""A dashboard's description -> the JSON that Grafana reads (classic schema, version 42)."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
-import promql_parser
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError
-
-from herdwatch.bundle import promql
-from herdwatch.config import Section
-from herdwatch.errors import CheckFailed, UsageError
+from herdwatch.bundle.dashboards.description import COLUMNS, Annotation, Description, Panel, Row, Step, Variable, read
 
 with warnings.catch_warnings():
     # The SDK prefers its v2 schema and warns while it is imported; file provisioning refuses bare v2.
@@ -25,183 +19,33 @@ with warnings.catch_warnings():
     from grafana_foundation_sdk.models import common, dashboard
     from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-COLUMNS = 24
-Unit = Literal[
-    "none", "short", "percentunit", "reqps", "ops", "s", "dtdurations", "bytes", "bool", "bool_yes_no", "bool_on_off"
-]
-"""Ids from Grafana's own list of value formats; it shows an unknown id as a suffix and says nothing."""
-UNITS = frozenset(get_args(Unit))
+FAMILY_TAG = "herdwatch"
+"""Dashboards with this tag lead to one another."""
 
 _DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 _AnyPanel = TypeVar("_AnyPanel", stat.Panel, timeseries.Panel, table.Panel)
-
-
-def _number(value: Any) -> Any:
-    """A number, also from text such as 1e-05, which YAML takes for text; a PromQL duration such as 5m in seconds."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return promql_parser.parse_duration(value).total_seconds() if value[-1:].isalpha() else float(value)
-    except ValueError:
-        raise ValueError(f"{value!r} is neither a number nor a duration such as 5m") from None
-
-
-Text = Annotated[str, Field(min_length=1)]
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-
-
-class Query(Section):
-    """One PromQL query and the name of its series; `{{label}}` in the legend is Grafana's."""
-
-    expr: Text
-    legend: Text
-
-
-class Step(Section):
-    """A colour that holds from the value `at` upwards; the first step has no `at` and holds from below."""
-
-    color: Literal["green", "yellow", "orange", "red", "blue", "text", "transparent"]
-    at: Number | None = None
-
-
-class Size(Section):
-    """Width in columns of the 24, height in Grafana's rows of about 30 pixels."""
-
-    width: Annotated[int, Field(ge=1, le=COLUMNS)]
-    height: Annotated[int, Field(ge=2, le=30)]
-
-
-class Panel(Section):
-    """One panel. `runbook` names the alert whose page helps; `no_value` is what a stat shows without data."""
-
-    title: Text
-    kind: Literal["stat", "timeseries", "table"]
-    description: Text
-    unit: Unit
-    runbook: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
-    size: Size
-    queries: Annotated[list[Query], Field(min_length=1, max_length=26)]
-    thresholds: list[Step] = Field(default_factory=list)
-    no_value: Text | None = None
-    min: Number | None = None
-    max: Number | None = None
-    stack: bool = False
-
-
-class Row(Section):
-    """A heading and the panels under it, left to right; a panel that does not fit begins the next line."""
-
-    title: Text
-    panels: Annotated[list[Panel], Field(min_length=1)]
-
-
-class Variable(Section):
-    """A choice at the top of the dashboard: the values that the label `name` has on `series`."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z_]+$")]
-    label: Text
-    series: Text
-
-
-class Annotation(Section):
-    """Marks in every graph: each value of `expr` is the time of one, in Unix milliseconds."""
-
-    name: Text
-    color: Text
-    expr: Text
-    text: Text
-    tags: list[str]
-
-
-class Description(Section):
-    """One dashboard as its template describes it."""
-
-    title: Text
-    uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
-    description: Text
-    tags: list[str]
-    refresh: Text
-    since: Text
-    variables: list[Variable]
-    annotations: list[Annotation]
-    rows: Annotated[list[Row], Field(min_length=1)]
 
 
 def build(text: str, source: str, *, runbook_base_url: str | None) -> str:
     """The Grafana JSON of the description in `text`, a rendered template; `source` is what errors call it.
 
     The same text gives the same bytes: keys sorted, indented by 2, `id` null, no version and no date. With
-    `runbook_base_url` every panel links to the page of its alert. Raises UsageError where the description is not as
-    the models of this module say, CheckFailed where a query is no PromQL or uses a variable that does not exist.
+    `runbook_base_url` every panel links to the page of its alert. Raises UsageError and CheckFailed as
+    `description.read` does.
     """
-    description = _read(text, source)
-    _check(description, source)
-    built = _dashboard(description, runbook_base_url)
+    built = _dashboard(read(text, source), runbook_base_url)
     document = json.loads(json.dumps(built, cls=JSONEncoder))
     _out_of_the_menu(document)
     document["id"] = None
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _read(text: str, source: str) -> Description:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1} once rendered: " if error.problem_mark else ""
-        raise UsageError(f"{source}: {line}not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{source}: a dashboard is a mapping of title, rows and so on, not {type(data).__name__}")
-    try:
-        return Description.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{source}: {_place(data, first['loc'])}: {message}") from None
-
-
-def _place(data: Any, location: tuple[int | str, ...]) -> str:
-    """Where in the description an error is, by titles where there are any: row 'Herd', panel 'In flight', unit."""
-    parts: list[str] = []
-    for key in location:
-        try:
-            data = data[key]
-        except (KeyError, TypeError):  # a key that is missing, or stands where none may
-            data = None
-        named = data.get("title") or data.get("name") if isinstance(data, dict) else None
-        if isinstance(key, str):
-            parts.append(key)
-        elif named:
-            parts[-1] = f"{parts[-1].removesuffix('s')} {named!r}"
-        else:
-            parts[-1] += f"[{key}]"
-    return ", ".join(parts)
-
-
-def _check(description: Description, source: str) -> None:
-    known = {"datasource", *promql.GRAFANA_BUILTINS, *(variable.name for variable in description.variables)}
-    for where, expr in _expressions(description):
-        promql.parse(promql.without_grafana_variables(expr), f"{source}: {where}")
-        unknown = sorted(promql.grafana_variables(expr) - known)
-        if unknown:
-            known_here = ", ".join(sorted(known))
-            raise CheckFailed(f"{source}: {where}: there is no variable ${unknown[0]}; known here: {known_here}")
-
-
-def _expressions(description: Description) -> Iterator[tuple[str, str]]:
-    """Every PromQL of a description with the place where it stands."""
-    yield from ((f"variable {variable.name!r}", variable.series) for variable in description.variables)
-    yield from ((f"annotation {annotation.name!r}", annotation.expr) for annotation in description.annotations)
-    for row in description.rows:
-        for panel in row.panels:
-            yield from ((f"row {row.title!r}, panel {panel.title!r}", query.expr) for query in panel.queries)
-
-
 def _dashboard(description: Description, runbook_base_url: str | None) -> dashboard.Dashboard:
     builder = dashboard_builders.Dashboard(description.title).uid(description.uid).description(description.description)
     builder.tags(description.tags).refresh(description.refresh).time(description.since, "now").readonly()
     builder.tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
+    others = dashboard_builders.DashboardLink("herdwatch").type(dashboard.DashboardLinkType.DASHBOARDS)
+    builder.link(others.tags([FAMILY_TAG]).include_vars(True).keep_time(True))
     builder.with_variable(dashboard_builders.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     for variable in description.variables:
         builder.with_variable(_variable(variable))
@@ -256,20 +100,32 @@ def _panel(panel: Panel, runbook_base_url: str | None) -> stat.Panel | timeserie
 
 def _common(builder: _AnyPanel, panel: Panel, runbook_base_url: str | None) -> _AnyPanel:
     builder.title(panel.title).description(panel.description).unit(panel.unit).datasource(_DATASOURCE)
-    steps = panel.thresholds or [Step(color="blue")]
     builder.thresholds(
         dashboard_builders.ThresholdsConfig()
         .mode(dashboard.ThresholdsMode.ABSOLUTE)
-        .steps([dashboard.Threshold(value=step.at, color=step.color) for step in steps])
+        .steps([dashboard.Threshold(value=step.at, color=step.color) for step in _steps(panel.thresholds)])
     )
     if panel.min is not None:
         builder.min(panel.min)
     if panel.max is not None:
         builder.max(panel.max)
     if runbook_base_url is not None:
-        link = dashboard_builders.DashboardLink(f"Runbook: {panel.runbook}").type(dashboard.DashboardLinkType.LINK)
-        builder.links([link.url(f"{runbook_base_url}/{panel.runbook}?cache=${{cache}}").target_blank(True)])
+        page = f"{runbook_base_url}/{panel.runbook}"
+        # Not with the chosen cache: where all are chosen that is a pattern, and no page knows a cache of that name.
+        builder.links([_link(f"Runbook: {panel.runbook}", page)])
+        if panel.kind != "table" and all("{{cache}}" in query.legend for query in panel.queries):
+            of_the_series = f"{page}?cache=${{__field.labels.cache}}"
+            builder.data_links([_link(f"Runbook: {panel.runbook} of this cache", of_the_series)])
     return builder
+
+
+def _link(title: str, url: str) -> dashboard_builders.DashboardLink:
+    link = dashboard_builders.DashboardLink(title).type(dashboard.DashboardLinkType.LINK)
+    return link.url(url).target_blank(True)
+
+
+def _steps(steps: list[Step]) -> list[Step]:
+    return steps or [Step(color="blue")]
 
 
 def _stat(builder: stat.Panel, panel: Panel) -> stat.Panel:
@@ -284,9 +140,42 @@ def _stat(builder: stat.Panel, panel: Panel) -> stat.Panel:
 def _table(builder: table.Panel, panel: Panel) -> table.Panel:
     for target in _targets(panel):
         builder.with_target(target.instant().format(PromQueryFormat.TABLE))
-    # A table is for labels: the value of such a series is always 1.
+    if panel.columns:
+        return _columns(builder, panel)
+    # A table without columns is for labels: the value of such a series is always 1.
     hidden = {"excludeByName": {"Time": True, "Value": True}, "indexByName": {}, "renameByName": {}}
     return builder.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=hidden))
+
+
+def _columns(builder: table.Panel, panel: Panel) -> table.Panel:
+    """One row for each set of labels, one column for each query: Grafana calls those `Value #A` and so on."""
+    values = {f"Value #{chr(ord('A') + number)}": query.legend for number, query in enumerate(panel.queries)}
+    names = {**panel.columns, **(values if len(values) > 1 else {"Value": panel.queries[0].legend})}
+    order = {name: number for number, name in enumerate(names)}
+    shown = {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": names}
+    builder.with_transformation(dashboard.DataTransformerConfig(id_val="merge", options={}))
+    builder.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=shown))
+    if panel.sort is not None:
+        by = {"fields": {}, "sort": [{"field": panel.sort, "desc": False}]}
+        builder.with_transformation(dashboard.DataTransformerConfig(id_val="sortBy", options=by))
+    for query in panel.queries:
+        builder.override_by_name(query.legend, _column(query.unit or panel.unit, query.thresholds))
+    if panel.opens is not None:
+        url = f"/d/{panel.opens}?var-datasource=${{datasource}}&var-cache=${{__value.raw}}&${{__url_time_range}}"
+        opens = [{"title": "Open this cache", "url": url, "targetBlank": False}]
+        builder.override_by_name(panel.columns["cache"], [dashboard.DynamicConfigValue(id_val="links", value=opens)])
+    return builder
+
+
+def _column(unit: str, steps: list[Step]) -> list[dashboard.DynamicConfigValue]:
+    properties = [dashboard.DynamicConfigValue(id_val="unit", value=unit)]
+    if steps:
+        colours = [{"value": step.at, "color": step.color} for step in steps]
+        thresholds = {"mode": "absolute", "steps": colours}
+        properties.append(dashboard.DynamicConfigValue(id_val="thresholds", value=thresholds))
+        cell = {"type": "color-background", "mode": "basic"}
+        properties.append(dashboard.DynamicConfigValue(id_val="custom.cellOptions", value=cell))
+    return properties
 
 
 def _timeseries(builder: timeseries.Panel, panel: Panel) -> timeseries.Panel:
@@ -317,5 +206,10 @@ def _target(expr: str, legend: str, ref_id: str) -> prometheus.Dataquery:
 def _out_of_the_menu(document: dict[str, Any]) -> None:
     """The SDK puts annotations and links into a drop-down menu and has no way to say no."""
     linked = [link for panel in document["panels"] for link in panel.get("links", [])]
-    for item in document["annotations"].get("list", []) + linked:
+    own = [
+        link
+        for panel in document["panels"]
+        for link in panel.get("fieldConfig", {}).get("defaults", {}).get("links", [])
+    ]
+    for item in document["annotations"].get("list", []) + document["links"] + linked + own:
         item.pop("placement", None)

@@ -1,0 +1,1 @@
+"""Dashboards: a description that people edit -> the JSON that Grafana reads, and the checks that do without Grafana."""
