@@ -80,9 +80,13 @@ class WebhookReceiver:
                 accepted = isinstance(data, dict) and len(received) < MAX_KEPT
                 if accepted:
                     received.append(Notification(at, self.path, data))
+                # As Slack does it: a newer Alertmanager takes any other body for a refusal.
+                answer = b"ok" if accepted else b"invalid_payload"
                 self.send_response(200 if accepted else 400)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Type", "text/plain")
+                self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
+                self.wfile.write(answer)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing: what was received is kept."""
