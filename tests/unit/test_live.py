@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -101,6 +103,16 @@ def test_a_prometheus_that_is_down_costs_the_page_nothing_but_its_values(shared:
         answer = client.get("/runbooks/CacheHitRateLow")
     assert answer.status_code == 200
     assert "cannot be reached" in answer.text
+    assert Page(answer.text).row("redis")[2].startswith("Redis ")
+
+
+def test_a_prometheus_that_never_answers_is_not_waited_for(shared: RedisServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with exporter(shared.url, more=f"prometheus: {{url: '{url}'}}") as client:
+            answer = client.get("/runbooks/CacheHitRateLow")
+    assert answer.status_code == 200
+    assert re.search(r"What is normal is not known: .* did not answer within 0\.7 s", answer.text)
     assert Page(answer.text).row("redis")[2].startswith("Redis ")
 
 
