@@ -14,11 +14,18 @@ class Known:
     interval: int = 5
 
 
+_HALF_IS_BACK = (
+    "half of the keys are back within half a minute, so that at long intervals no scrape may see the cache cold."
+)
+
 KNOWN: Mapping[str, Known] = {
     "cold-restart-in-a-long-gap": Known(
         "what the process before held is forgotten after 120 scrapes, so the cache has no past that it could be held "
-        "against."
+        "against.",
+        interval=15,
     ),
+    "cold-restart-refilled-fast": Known(_HALF_IS_BACK, interval=30),
+    "cold-restart-after-a-short-life": Known(_HALF_IS_BACK, interval=30),
     "cold-restart-between-two-scrapes": Known(
         "half of the keys are back when the first scrape comes, and a restart that left half is no herd any more; what "
         "it did to the database only the database's own monitoring shows."
