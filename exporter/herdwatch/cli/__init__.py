@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from herdwatch.cli import bundling, drilling, operating, promoting, proving, verifying, warming, watching
+from herdwatch.cli import bundling, drilling, operating, promoting, proving, reporting, verifying, warming, watching
 from herdwatch.cli.app import app
 from herdwatch.errors import HerdwatchError
 
@@ -18,6 +18,7 @@ __all__ = [
     "operating",
     "promoting",
     "proving",
+    "reporting",
     "run",
     "verifying",
     "warming",

@@ -16,7 +16,9 @@ from herdwatch.bundle import render as rendering
 from herdwatch.config import Config
 from herdwatch.drill import traffic
 from herdwatch.drill.timeline import Timeline
-from herdwatch.errors import CheckFailed, StackError
+from herdwatch.errors import CheckFailed, HerdwatchError, StackError
+from herdwatch.operations import report as telling
+from herdwatch.prometheus import Access, Prometheus
 from herdwatch.stack import (
     AlertmanagerServer,
     ExporterServer,
@@ -35,6 +37,8 @@ SCRAPE_SECONDS = 5
 RECOVERED_HIT_RATIO = 0.95
 ALERT = "CacheRestarted"
 CACHE = "demo"
+REPORT = Path("incident.html")
+"""Where the report of the incident is written, in the folder that the demo is run in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Outcome:
 
 def run(*, keep: bool = False) -> None:
     """Run the demo on the terminal; raises CheckFailed naming the step that did not happen."""
-    timeline = Timeline()
+    timeline, began = Timeline(), int(time.time())
     with Supervisor() as supervisor, WebhookReceiver() as webhook:
         stack = start(supervisor, webhook, timeline)
         outcome = replay(stack, timeline)
@@ -72,6 +76,7 @@ def run(*, keep: bool = False) -> None:
             f"Verdict: Redis restarted cold; {outcome.pages} page was delivered {outcome.paged:.1f} s after the kill, "
             f"and resolved {outcome.resolved:.1f} s after it."
         )
+        report(stack, timeline, began)
         if keep:
             _wait_for_interrupt(stack, timeline)
 
@@ -225,6 +230,19 @@ def _recover(stack: Stack, timeline: Timeline, keys: int) -> float:
     lowest = stack.prometheus.value(f"min_over_time(({ratio})[2m:5s])")
     timeline.tell(f"hit ratio is back at {value:.2f}; over 20 s it was {lowest or 0:.2f} at its lowest")
     return recovered
+
+
+def report(stack: Stack, timeline: Timeline, began: int, path: Path = REPORT) -> None:
+    """Write the report of what happened since `began`, in seconds since 1970; a failure is told and no more."""
+    asked = telling.Asked(began, int(time.time()), interval=SCRAPE_SECONDS)
+    url = stack.prometheus.url
+    try:
+        page = telling.as_html(telling.tell(Prometheus(Access.of(url), seconds=10, pause=None), url, asked))
+        telling.write(path, page)
+    except HerdwatchError as error:
+        timeline.say(f"No report of it: {str(error).removeprefix('--out: ')}")
+    else:
+        timeline.say(f"Report of the incident, for the post-mortem: {path.resolve()}")
 
 
 def _wait_for_interrupt(stack: Stack, timeline: Timeline) -> None:

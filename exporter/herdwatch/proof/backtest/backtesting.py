@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +24,7 @@ from herdwatch.proof.backtest.pieces import Piece, Spans, asleep, awake, clipped
 from herdwatch.proof.backtest.request import Request
 from herdwatch.proof.player import Player
 from herdwatch.proof.plays import Firing
+from herdwatch.times import clock
 
 PLAY_SECONDS = 900.0
 """Deadline of one piece in promtool."""
@@ -106,11 +106,6 @@ def run(
             pieces, one, workers=workers, give_up=[stop.set, promtool.stop], done=lambda: bar.advance(playing)
         )
     return _summed(access.url, request, needs, extent, list(zip(pieces, told, strict=True)))
-
-
-def clock(at: int) -> str:
-    """A time as reports and errors write it, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _bar(shown: bool) -> Progress:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from herdwatch.proof.backtest.backtesting import Backtest, clock
+from herdwatch.proof.backtest.backtesting import Backtest
 from herdwatch.proof.plays import Firing
+from herdwatch.times import clock, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,6 @@ def _covered(firings: Sequence[Firing], until: int) -> int:
         seconds += max(0, end - max(firing.start, reached))
         reached = max(reached, end)
     return seconds
-
-
-def span(seconds: int) -> str:
-    """Seconds as people read them, the two largest units: 2d 3h, 14m 30s."""
-    parts = []
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s")):
-        count, seconds = divmod(seconds, size)
-        parts.append(f"{count}{unit}" if count else "")
-    first = next((n for n, part in enumerate(parts) if part), 3)
-    return " ".join(filter(None, parts[first : first + 2])) or "0s"
 
 
 def as_text(test: Backtest) -> str:

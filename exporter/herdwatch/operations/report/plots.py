@@ -1,0 +1,82 @@
+"""Which plots a cache gets, and how they stand on the page: a caption with names, the picture, its values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from herdwatch.operations.report.asked import Asked
+from herdwatch.operations.report.curves import Curve
+from herdwatch.operations.report.drawing import Band, Line, Mark, Plot, svg
+from herdwatch.operations.report.happened import Firing
+from herdwatch.operations.report.story import Story
+from herdwatch.operations.report.words import safe
+from herdwatch.times import span
+
+ROWS = 40
+"""Rows of the table with a plot's values."""
+
+PLOTS: Mapping[str, Sequence[tuple[str, str]]] = {
+    "Hit ratio": (("hit_ratio", "hit ratio"), ("limit", "limit of CacheHitRateLow")),
+    "Keys": (("keys", "keys"), ("baseline", "baseline, what is normal")),
+    "Lookups a second": (("requests", "lookups"), ("hits", "hits"), ("misses", "misses")),
+    "Loads a second that reached the database": (("loads", "loads"), ("capacity", "its capacity")),
+    "Callers a second who shared another's load": (("coalesced", "coalesced"),),
+    "In flight": (("in_flight", "loads that run"), ("waiting", "callers who wait")),
+    "Warm-up, keys": (("warmed", "dealt with"), ("to_warm", "to load")),
+}
+"""Title, and of each line the curve and its name; a plot is drawn where its first curve has something to show."""
+
+
+def figures(story: Story, wide: Sequence[Firing], asked: Asked, number: int) -> Iterator[str]:
+    """The plots of one cache, all on the same axis of time, and a sentence about those that had nothing to show."""
+    bands = [_band(one, asked) for one in (*wide, *story.firings)]
+    marks = [Mark(one.at, f"new process at {asked.clock(one.at)}") for one in story.restarts]
+    marks += [Mark(one.at, f"{one.command.upper()} at {asked.clock(one.at)}") for one in story.flushes]
+    empty = []
+    for place, (title, names) in enumerate(PLOTS.items(), 1):
+        if not _worth_it(story.curves.get(names[0][0], ()), title):
+            empty.append(title.lower())
+            continue
+        lines = [Line(name, story.curves[curve]) for curve, name in names if curve in story.curves]
+        plot = Plot(title, lines, title == "Hit ratio", bands, marks)
+        yield _figure(plot, asked, f"p{number}-{place}")
+    if empty:
+        yield f"<p>Not drawn, because there was nothing to show: {safe(', '.join(empty))}.</p>\n"
+
+
+def _worth_it(curve: Curve, title: str) -> bool:
+    """A warm-up that never ran is no warm-up; anything else is worth a plot when it is 0 as well."""
+    return any(value is not None and (value > 0 or not title.startswith("Warm-up")) for value in curve)
+
+
+def _band(one: Firing, asked: Asked) -> Band:
+    end = asked.until if one.end is None else one.end
+    lasted = f"for {span(round(end - one.start))}" + ("" if one.end is not None else " and on")
+    name = f"{one.alert} ({one.severity or 'no severity'}) from {asked.clock(one.start)} {lasted}"
+    return Band(one.start, end, one.severity, name)
+
+
+def _figure(plot: Plot, asked: Asked, id: str) -> str:
+    keys = "".join(
+        f'<span class="key"><svg viewBox="0 0 26 8" aria-hidden="true"><path class="line c{n}" d="M0 4H26"/></svg>'
+        f"{safe(line.name)}</span>"
+        for n, line in enumerate(plot.lines)
+    )
+    return (
+        f"<figure>\n<figcaption><strong>{safe(plot.title)}</strong>{keys}</figcaption>\n{svg(plot, asked, id)}\n"
+        f"<details><summary>Values: {safe(plot.title.lower())}</summary>\n{_values(plot, asked)}</details>\n</figure>\n"
+    )
+
+
+def _values(plot: Plot, asked: Asked) -> str:
+    grid = asked.grid
+    every = -(-len(grid) // ROWS)
+    heads = "".join(f'<th scope="col" class="number">{safe(line.name)}</th>' for line in plot.lines)
+    rows = [f'<tr><th scope="col">UTC</th>{heads}</tr>']
+    for place in range(0, len(grid), every):
+        cells = "".join(f'<td class="number">{safe(plot.text(line.curve[place]))}</td>' for line in plot.lines)
+        rows.append(f'<tr><td class="when">{asked.clock(grid[place])}</td>{cells}</tr>')
+    label = safe(f"{plot.title}, a value every {span(every * asked.step)}")
+    body = "\n".join(rows)
+    box = f'<div class="table values" role="group" aria-label="{label}" tabindex="0">'
+    return f"{box}\n<table>\n{body}\n</table>\n</div>\n"
