@@ -14,13 +14,19 @@ EXTRA_OF = {
 
 
 def main() -> int:
-    """Run `herdwatch`; returns the exit code: 0 success, 1 a check failed, 2 wrong usage or configuration."""
+    """Run `herdwatch`; returns the exit code: 0 success, 1 a check failed, 2 wrong usage or configuration.
+
+    130 for an interrupt.
+    """
     if sys.version_info < (3, 11):  # noqa: UP036 - this line is for those who run an older one from a checkout
         found = ".".join(map(str, sys.version_info[:3]))
         print(f"herdwatch: this is Python {found}; install Python 3.11 or later", file=sys.stderr)
         return 2
     try:
         code: int = importlib.import_module("herdwatch.cli").run(sys.argv[1:])
+    except KeyboardInterrupt:  # while it was still being imported
+        print("herdwatch: interrupted", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing in ("", "herdwatch"):

@@ -55,7 +55,11 @@ class LoadCancelled(GuardError):
 
 
 class CacheUnavailable(GuardError):
-    """Redis did not answer, so that a warm-up has nowhere to put what it would load."""
+    """Redis did not answer, so that what a warm-up loads has no place; `refused` if it answered and does not let us."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class RemoteLoadError(GuardError):

@@ -63,7 +63,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["--primary", "redis://h", "--password-env", "A", "--password-file", "b"],
         "--password-file: give password_env or password_file, not both",
     ),
-    "a cache that is not configured": (["--cache", "other"], "has no cache 'other'; there is: cache"),
+    "a cache that is not configured": (
+        ["--cache", "other"],
+        "no cache 'other' in the default configuration, as there is no herdwatch.yaml here",
+    ),
     "a password that is not there": (
         ["--primary", "redis://127.0.0.1:1", "--password-env", "GONE", "--plan"],
         "GONE, which is not set",
@@ -93,7 +96,9 @@ def test_a_plan_then_the_promotion_then_nothing_to_do(town: Any, run: Run) -> No
     code, out, err = run(*servers, "--yes")
     assert code == 0
     assert out.startswith(f"{heir.address} is the primary with 1,000 keys, {old.address} follows it (")
-    assert [line.partition(":")[0] for line in err.splitlines()][:2] == ["checked", "started"]
+    steps = [line.partition(": ") for line in err.splitlines()]
+    assert [step for step, _, _ in steps][:3] == ["checked", "checked", "started"]
+    assert steps[1][2].startswith("warns persistence: ")
     code, out, err = run(*servers, "--yes", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["already"] is True

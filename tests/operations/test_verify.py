@@ -28,8 +28,8 @@ INFO = {
     "redis_version": "7.0.15",
     "role": "master",
     "uptime_in_seconds": "7500",
-    "keyspace_hits": "90",
-    "keyspace_misses": "10",
+    "keyspace_hits": "900000",
+    "keyspace_misses": "100000",
     "db0": "keys=900,expires=0,avg_ttl=0",
     "db1": "keys=100,expires=0,avg_ttl=0",
 }
@@ -82,7 +82,7 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
     "nobody tells": (sight(past=()), "singleflight", "unknown", "— no process reports"),
     "nobody tells and nobody can be asked": (
         sight(),
-        *("singleflight", "unknown", "— no process reports and no Prometheus is asked for those that are scraped"),
+        *("singleflight", "unknown", "— no process reports; those that are scraped are not known: "),
     ),
     "a warm-up runs": (
         sight(reports=(warming(250, active=True),)),
@@ -127,13 +127,37 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
         *(
             "how cold",
             "good",
-            "1,000 keys, 100% of what is normal (1,000); hit ratio now 0.97; since Redis started 0.90",
+            "1,000 keys, 100% of what is normal (1,000); hit ratio now 0.97; hit ratio since Redis started 0.90",
         ),
     ),
     "cold": (sight(past=(keys(10_000),)), "how cold", "bad", "1,000 keys, 10% of what is normal (10,000)"),
     "a past that is not known": (
         sight(no_past="no Prometheus is named", info=INFO | {"keyspace_hits": "0", "keyspace_misses": "0"}),
-        *("how cold", "note", "normal is not known: no Prometheus is named; no lookup since Redis started"),
+        *("how cold", "note", "normal is not known: no Prometheus is named; hardly a lookup so far"),
+    ),
+    "a ratio of a window in which there was another process": (
+        sight(
+            past=(keys(1000), Sample({"__name__": "cache:hit_ratio:short"}, 0.97, NOW)),
+            info=INFO | {"uptime_in_seconds": "90"},
+        ),
+        *("how cold", "good", "100% of what is normal (1,000); hit ratio since Redis started 0.90"),
+    ),
+    "lookups of the exporter alone": (
+        sight(info=INFO | {"keyspace_hits": "0", "keyspace_misses": "700"}),
+        *("how cold", "note", "hardly a lookup so far"),
+    ),
+    "enough keys, and an alert that says otherwise": (
+        sight(
+            past=(
+                keys(1000),
+                Sample({"__name__": "ALERTS", "alertname": "CacheHitRateLow", "alertstate": "firing"}, 1, NOW),
+            )
+        ),
+        *("how cold", "bad", "100% of what is normal"),
+    ),
+    "switches that this user may not read": (
+        sight(reports=(report(enabled=False),), switches_hidden=True),
+        *("singleflight", "bad", "herdwatch:switches may not be read by this user"),
     ),
     "a ratio that is none": (
         sight(past=(Sample({"__name__": "cache:hit_ratio:short"}, float("nan"), NOW),)),

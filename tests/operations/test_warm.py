@@ -107,6 +107,33 @@ def test_a_database_that_fails_for_every_key_is_left_in_peace(server: RedisServe
     assert 20 <= len(database.asked) <= 25
 
 
+def test_keys_that_always_fail_among_warm_ones_do_not_stop_a_second_run(server: RedisServer) -> None:
+    failing = frozenset(NAMES[::5])
+    run(server, Database(failing=failing), max_failures=30, speed=Speed(concurrency=1, pause=0))
+    again = run(server, Database(failing=failing), max_failures=30, speed=Speed(concurrency=1, pause=0))
+    assert (again.stopped, again.state.warm, again.state.failed) == ("", 400, 100)
+
+
+def test_a_user_who_may_not_is_told_at_once_and_nothing_is_loaded(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~herdwatch:reports", "+info", "+hgetall")
+    database = Database()
+
+    async def work(url: str) -> Outcome:
+        store = redis.asyncio.Redis.from_url(url)
+        async with Guard(store, cache="users", service="warmer", registry=None) as guard, asyncio.timeout(30):
+            return await Warmer(guard, database, Keys(NAMES, "a test"), ttl=60, speed=FAST).run()
+
+    for login in ("reader:secret", "reader:wrong"):
+        outcome = asyncio.run(work(f"redis://{login}@127.0.0.1:{server.port}"))
+        assert outcome.stopped.startswith("Redis refuses: ")
+        assert "a warm-up needs the application's user: give --guard" in outcome.stopped
+        assert "secret" not in outcome.stopped
+    assert database.asked == []
+    with server.client() as client:
+        client.execute_command("ACL", "DELUSER", "reader")
+
+
 def test_a_redis_that_restarts_in_the_middle_is_warm_at_the_end(server: RedisServer) -> None:
     def at(count: int) -> None:
         if count == 250:

@@ -208,6 +208,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "a module that breaks": (("--loader", "broken:load"), "importing broken failed with RuntimeError"),
     "no guard": (("--guard", "an_app:load"), "--guard an_app:load: a function; it must be a herdwatch Guard"),
     "no file": (("--keys", "gone"), "gone: cannot be read: No such file"),
+    "an empty file": (("--keys", "empty.txt"), "empty.txt: no keys; give one a line, hottest first"),
     "binary keys": (("--keys", "binary"), "binary:2: not UTF-8; give one key a line"),
     "a journal cut off": (("--journal", "cut.hotkeys"), "cut.hotkeys:2: cut off"),
     "a binary journal": (("--journal", "binary"), "binary:1: no journal of herdwatch"),
@@ -229,6 +230,7 @@ def test_what_cannot_be_is_refused_in_a_sentence_and_nothing_is_loaded(
     given, sentence = WRONG[what]
     (place.folder / "binary").write_bytes(b"user:1\n\xff\xfe\x00\n")
     (place.folder / "empty").mkdir()
+    (place.folder / "empty.txt").write_text("\n")
     whole = place.journal({"user:1": 1}, total=1, name="cut").read_text()
     (place.folder / "cut.hotkeys").write_text(whole.rpartition("\n{")[0])
     (place.folder / "cut").mkdir()

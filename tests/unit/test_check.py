@@ -68,6 +68,13 @@ def test_a_rendered_bundle_is_right_and_its_summary_counts_what_was_looked_at(bu
     assert all(int(count) > 0 for count, _ in counts)
 
 
+def test_a_severity_that_is_routed_nowhere_is_told(bundle: Path, replace: Callable[[str, str, str], None]) -> None:
+    replace(RULES, "severity: critical", "severity: kritisch")
+    (problem,) = [one for one in check_bundle(bundle).problems if "severity" in one]
+    assert problem.startswith(f"{RULES}:")
+    assert "is 'kritisch' and is routed nowhere; it is one of critical, warning, info, none" in problem
+
+
 def test_the_committed_bundle_is_right_with_its_rule_tests() -> None:
     outcome = check_bundle(bundle_root())
     assert outcome.problems == []

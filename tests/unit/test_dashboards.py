@@ -267,7 +267,7 @@ def test_a_number_that_yaml_takes_for_text_is_still_a_threshold() -> None:
 
 
 def provisioning(name: str) -> str:
-    return render(TEMPLATES, name, windows=Windows.of(DEFAULT.scrape_interval))
+    return render(TEMPLATES, name, config=DEFAULT, windows=Windows.of(DEFAULT.scrape_interval))
 
 
 @pytest.mark.parametrize("name", ["provisioning-dashboards.yml.j2", "provisioning-datasources.yml.j2"])

@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from herdwatch.bundle.location import bundle_root
-from herdwatch.config import Cache, parse
+from herdwatch.config import parse
 from herdwatch.operations.verify import Answer, Sight
 from herdwatch.server import Exporter, live
 from herdwatch.stack import RedisServer, free_port
@@ -81,7 +81,7 @@ def test_a_page_says_what_is_so_now_of_the_cache_that_is_asked_for(client: TestC
     assert page.row("redis")[3] == "now"
     assert page.row("singleflight")[1:] == [
         "not known",
-        "— no process reports and no Prometheus is asked for those that are scraped",
+        "— no process reports; those that are scraped are not known: no Prometheus is named",
         "—",
     ]
     assert "export CACHE=cache0\n" in answer.text.replace("  # label cache", "")
@@ -154,7 +154,15 @@ def test_nothing_that_a_server_says_becomes_markup() -> None:
 def test_the_commands_and_queries_of_a_page_are_those_of_the_cache() -> None:
     markdown = (bundle_root() / "runbooks" / "CacheRestarted.md").read_text()
     first = parse((bundle_root() / "herdwatch.yaml").read_text(), "x").caches[0].name
-    found = live.about(markdown, Cache(name="carts", url="redis://carts.example:7000"), first)
+    config = parse(
+        "caches: [{name: carts, url: 'redis://carts.example:7000'}]\nexporter: {listen: '10.0.0.1:7'}\n"
+        "prometheus: {url: 'http://prom:1', alertmanagers: ['alerts:2']}",
+        "x",
+    )
+    found = live.about(markdown, config.caches[0], config)
+    assert "export EXPORTER=http://10.0.0.1:7\n" in found
+    assert "export PROM=http://prom:1 " in found
+    assert "export ALERTS=http://alerts:2 " in found
     assert "export CACHE=carts " in found
     assert "export INSTANCE=carts.example:7000 " in found
     assert 'cache="carts"' in found

@@ -43,6 +43,7 @@ CRITICAL = {
     *("CacheRestarted", "CacheKeysLost", "CacheDown", "CacheTargetDown", "CacheExporterDown"),
     *("CacheLoading", "CacheRestartLoop", "CacheStampede"),
 }
+NOT_RECORDED = {"CacheTargetDown", "HerdwatchWatchdog"}
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Threshold"]
 RULES = rules.load((bundle_root() / "alerts/herdwatch.rules.yml").read_text(), "rules")
 RECORDED = {rule.name for rule in RULES if not rule.is_alert} | {"herdwatch:threshold", "herdwatch:capacity"}
@@ -150,10 +151,28 @@ def test_a_page_has_commands_and_queries_and_a_table_that_decides(page: str, ale
 
 
 @every_page
-def test_a_page_says_how_recovery_looks_and_what_is_normal_and_when_it_ends(page: str, alert: str) -> None:
-    assert "Recovery" in _section(page, "Mitigation"), alert
+def test_the_mitigation_ends_with_how_it_looks_when_it_gets_better_and_when_it_has_only_gone_quiet(
+    page: str, alert: str
+) -> None:
+    before, heading, better = _section(page, "Mitigation").partition("\n### When it gets better\n")
+    assert heading, alert
+    assert "\n### " not in better
+    assert "Recovery" not in before
+    assert 20 <= len(_prose(better).split()) <= 110
+    assert "**Gone quiet, not better:**" in " ".join(better.split())
+
+
+@every_page
+def test_the_diagnosis_shows_what_a_query_gave_in_a_recorded_incident(page: str, alert: str) -> None:
+    """tests/rules/test_page_examples.py asks each of them again, and says why two pages have none."""
+    example = re.compile(r"```promql\n[^`]+```\n\nRecorded \d+ s after [^`]+:\n\n```text\n[^`]+```\n")
+    assert bool(example.search(_section(page, "Diagnosis"))) == (alert not in NOT_RECORDED)
+
+
+@every_page
+def test_a_page_says_what_is_normal_and_when_it_ends(page: str, alert: str) -> None:
     threshold = _section(page, "Threshold").lower()
-    assert [word for word in ("number", "normal", "resolve", "silence") if word not in threshold] == []
+    assert [word for word in ("number", "normal", "resolve", "silence") if word not in threshold] == [], alert
 
 
 @every_page
@@ -227,10 +246,15 @@ def test_the_restart_page_holds_the_whole_runbook_of_the_incident() -> None:
         "restart behind a warm replica",
         "keep singleflight always enabled",
         "monitor the warm-up",
+        "| solution | pros | cons | with herdwatch |",
         "| singleflight |",
         "| background refresh |",
         "| gradual warm-up |",
         "| replica, promoted |",
+        "### why all miss at once",
+        "no source for them. take them as told",
+        "**facebook, 2011:**",
+        "**discord, 2017:**",
         "`flushall` resets neither the uptime nor the hit counters",
     ):
         assert step in page

@@ -21,6 +21,9 @@ from herdwatch.tools import find
 
 __all__ = ["Outcome", "check_bundle", "expression_problems"]
 
+SEVERITIES = ("critical", "warning", "info", "none")
+"""Those that alertmanager.yml has routes for; none is the watchdog's."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -95,6 +98,11 @@ def _runbooks(root: Path, alerts: list[Rule], outcome: Outcome) -> None:
     texts = _pages(root)
     outcome.problems += (f"runbooks/{name}: is not UTF-8" for name, text in texts.items() if "\ufffd" in text)
     for rule in alerts:
+        if rule.labels.get("severity") not in SEVERITIES:
+            outcome.problems.append(
+                f"alerts/herdwatch.rules.yml:{rule.line}: the severity of {rule.name} is "
+                f"{rule.labels.get('severity')!r} and is routed nowhere; it is one of {', '.join(SEVERITIES)}"
+            )
         if f"{rule.name}.md" not in texts:
             outcome.problems.append(f"alerts/herdwatch.rules.yml:{rule.line}: {rule.name} has no page in runbooks/")
         url = rule.annotations.get("runbook_url")

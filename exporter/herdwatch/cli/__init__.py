@@ -49,7 +49,8 @@ def run(arguments: list[str]) -> int:
         print(f"herdwatch: {error}", file=sys.stderr)
         return error.exit_code
     except _WrongUsage as error:
-        print(f"herdwatch: {error.format_message().rstrip('.')}; see: herdwatch --help", file=sys.stderr)
+        path = error.ctx.command_path if getattr(error, "ctx", None) else "herdwatch"
+        print(f"herdwatch: {error.format_message().rstrip('.')}; see: {path} --help", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -10,7 +10,7 @@ import typer
 import herdwatch
 from herdwatch import config as configuration
 from herdwatch.bundle.location import bundle_root
-from herdwatch.config import Config
+from herdwatch.config import Cache, Config
 from herdwatch.errors import CheckFailed, UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -40,6 +40,20 @@ def load(path: Path | None) -> Config:
         here = Path("herdwatch.yaml")
         path = here if here.is_file() else bundle_root() / "herdwatch.yaml"
     return configuration.load(path)
+
+
+def named(cache: str | None, config: Path | None) -> Cache:
+    """The cache of this name, or the only one; raises UsageError saying which there are, and in which file."""
+    caches = {one.name: one for one in load(config).caches}
+    if cache is None and len(caches) == 1:
+        return next(iter(caches.values()))
+    if cache in caches:
+        return caches[cache]
+    file = config or Path("herdwatch.yaml")
+    where = f"in {file}" if file.is_file() else "in the default configuration, as there is no herdwatch.yaml here"
+    hint = "" if file.is_file() else "; give --config FILE"
+    what = "no --cache is given" if cache is None else f"no cache {cache!r} {where}"
+    raise UsageError(f"{what}; there is: {', '.join(caches)}{hint}")
 
 
 def fail_with(problems: list[str]) -> None:

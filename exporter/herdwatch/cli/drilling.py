@@ -25,7 +25,7 @@ def tools() -> None:
     from herdwatch import tools as programs
 
     for tool in programs.ensure(programs.ALL):
-        print(f"{tool.name:<13} {tool.version:<10} {tool.origin}")
+        print(f"{tool.name:<13} {tool.version:<10} {tool.origin:<17} {tool.path}")
 
 
 @app.command()

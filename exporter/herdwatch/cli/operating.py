@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from herdwatch import config as configuration
-from herdwatch.cli.app import ConfigOption, app, load
+from herdwatch.cli.app import ConfigOption, app, named
 from herdwatch.config import Cache
 from herdwatch.errors import OperationError, UsageError
 
@@ -52,7 +52,9 @@ def hotkeys(
             raise UsageError("--journal is a source of its own: give it without --config, --redis-url and credentials")
         found = hot_keys.from_journal(journal, wanted, cache=cache)
     else:
-        found = live_keys.listing(one_cache(cache, config, redis_url, credentials), wanted, seconds=seconds)
+        found = live_keys.listing(
+            one_cache(cache, config, redis_url, credentials, also="--journal PATH, "), wanted, seconds=seconds
+        )
     if keys:
         plain, odd = found.as_keys()
         print(*plain, sep="\n", end="\n" if plain else "")
@@ -71,20 +73,20 @@ def hotkeys(
 
 
 def one_cache(
-    name: str | None, config: Path | None, redis_url: str | None, credentials: dict[str, str | Path | None]
+    name: str | None,
+    config: Path | None,
+    redis_url: str | None,
+    credentials: dict[str, str | Path | None],
+    *,
+    also: str = "",
 ) -> Cache:
-    """The cache that a verb is about; raises UsageError where it is not clear."""
+    """The cache that a verb is about; raises UsageError where it is not clear. `also` is what else the verb takes."""
     if redis_url is not None:
         if config is not None or name is not None:
             raise UsageError("give --redis-url, or --cache of a configuration, not both")
         return configuration.single(redis_url, **credentials).caches[0]
     if any(credentials.values()):
         raise UsageError("--username, --password-env and --password-file go with --redis-url")
-    if name is None and config is None:
-        raise UsageError("say where to look: --journal PATH, --cache NAME of herdwatch.yaml, or --redis-url URL")
-    caches = {one.name: one for one in load(config).caches}
-    if name is None and len(caches) == 1:
-        return next(iter(caches.values()))
-    if name not in caches:
-        raise UsageError(f"{'no --cache' if name is None else f'no cache {name!r}'}; there is: {', '.join(caches)}")
-    return caches[name]
+    if name is None and config is None and not Path("herdwatch.yaml").is_file():
+        raise UsageError(f"say where to look: {also}--cache NAME of herdwatch.yaml, or --redis-url URL")
+    return named(name, config)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from herdwatch.cli.app import ConfigOption, app, load
+from herdwatch.cli.app import ConfigOption, app, named
 from herdwatch.cli.silencing import SilenceOption, silenced
 from herdwatch.errors import CheckFailed, UsageError
 from herdwatch.operations import promote as promotion
@@ -101,10 +101,7 @@ def _primary(url: str | None, cache: str | None, config: Path | None, login: Log
         if config is not None:
             raise UsageError("--config goes with --cache")
         return promotion.of_url("--primary", url, login)
-    caches = {one.name: one for one in load(config).caches}
-    if cache not in caches:
-        raise UsageError(f"herdwatch.yaml has no cache {cache!r}; there is: {', '.join(caches)}")
-    found = caches[cache]
+    found = named(cache, config)
     return promotion.of_cache(found.model_copy(update=_login(login)))
 
 

@@ -192,7 +192,7 @@ class Guard:
         try:
             raws = await self._store.get_many(wanted, self._timeout)
         except StoreDown as error:
-            raise CacheUnavailable(str(error)) from None
+            raise CacheUnavailable(str(error), refused=error.refused) from None
         return [key for key, raw in zip(wanted, raws, strict=True) if self._judge(raw)[1] not in ("hit", "negative")]
 
     async def warm(
@@ -264,7 +264,7 @@ class Guard:
         try:
             return await self._get(key, self._timeout)
         except StoreDown as error:
-            raise CacheUnavailable(str(error)) from None
+            raise CacheUnavailable(str(error), refused=error.refused) from None
 
     async def _follow(
         self, followers: Followers, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts

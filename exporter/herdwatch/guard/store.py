@@ -9,7 +9,14 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from redis.asyncio.connection import Connection
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from herdwatch.guard import commands
 from herdwatch.guard.address import Address
@@ -18,10 +25,23 @@ from herdwatch.guard.health import Health
 from herdwatch.guard.wakeups import Wakeups, Watch
 
 _inherited: list[object] = []
+_REFUSALS = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
 class StoreDown(Exception):
-    """Redis did not do what it was asked, whatever the reason; the guard goes on without it."""
+    """Redis did not do what it was asked, whatever the reason; the guard goes on without it.
+
+    `refused` when it answered, and lets this user not do that: asking again will not help.
+    """
+
+    refused = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> StoreDown:
+        """What a failed command comes to."""
+        down = cls(str(error))
+        down.refused = isinstance(error, _REFUSALS) or "unauthenticated" in str(error)
+        return down
 
 
 class Store(ABC):
@@ -170,7 +190,7 @@ class RedisStore(Store):
 
     def _down(self, error: BaseException) -> StoreDown:
         self._health.failed(error)
-        return StoreDown(str(error))
+        return StoreDown.of(error)
 
 
 async def _while_the_loop_lasts(idle: list[Connection]) -> AsyncGenerator[None, None]:

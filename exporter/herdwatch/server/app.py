@@ -130,7 +130,7 @@ class Exporter:
         if not name:
             return HTMLResponse(to_html(text, title=alert, live=live.choice(names)))
         now = await self._live.section(config, caches[name])
-        return HTMLResponse(to_html(live.about(text, caches[name], names[0]), title=alert, live=now))
+        return HTMLResponse(to_html(live.about(text, caches[name], config), title=alert, live=now))
 
     def _text(self, stem: str) -> str | Response:
         try:

@@ -77,10 +77,24 @@ def choice(names: tuple[str, ...]) -> str:
     return f'<section class="now"><p>This page, with what is so now, about the cache: {links}.</p></section>\n'
 
 
-def about(markdown: str, cache: Cache, first: str) -> str:
-    """The page with this cache in its commands and queries, where the rendered one has the first of the bundle."""
-    for name, value in (("CACHE", cache.name), ("INSTANCE", cache.instance)):
-        markdown = re.sub(rf"^export {name}=\S*", f"export {name}={value}", markdown, flags=re.MULTILINE)
+def about(markdown: str, cache: Cache, config: Config) -> str:
+    """The page with this cache and the addresses of this configuration in its commands and queries.
+
+    What was rendered may be another bundle's, as that of the wheel is.
+    """
+    rendered = re.search(r"^export CACHE=(\S+)", markdown, re.MULTILINE)
+    first = rendered[1] if rendered else cache.name
+    scheme, alertmanagers = config.prometheus.exporter_access.scheme, config.prometheus.alertmanagers
+    values = {
+        "CACHE": cache.name,
+        "INSTANCE": cache.instance,
+        "EXPORTER": f"{scheme}://{config.exporter.listen}",
+        "PROM": config.prometheus.url,
+        "ALERTS": f"http://{alertmanagers[0]}" if alertmanagers else None,
+    }
+    for name, value in values.items():
+        if value is not None:
+            markdown = re.sub(rf"^export {name}=\S*", f"export {name}={value}", markdown, flags=re.MULTILINE)
     return markdown.replace(f'cache="{first}"', f'cache="{cache.name}"').replace(
         f"The queries name the cache `{first}`; put yours there.", f"The queries name the cache `{cache.name}`."
     )

@@ -179,7 +179,9 @@ def _roles(old: Seen, heir: Seen) -> Check:
         if old.run_id == heir.run_id:
             return refused(Name.ROLES, f"{old} and {heir} are one and the same server", final=True)
         held = f"{old} holds {count(old.total)}, {heir} {heir.total:,}"
-        advice = "decide which one stays and make the other follow it; --demote does it for the replica named here"
+        advice = "decide which one stays and make the other follow it"
+        if heir.was_replica:
+            advice += f"; --demote does it: {old} follows {heir}"
         return refused(Name.ROLES, f"two primaries: {held}; {advice}", final=True)
     sentence = f"{old} is no primary: it follows {old.leader}; give the primary as --primary"
     return refused(Name.ROLES, sentence, final=True)

@@ -7,7 +7,7 @@ import time
 from herdwatch.errors import CheckFailed, OperationError
 from herdwatch.operations.promote import crash, demotion, planned, sentinel
 from herdwatch.operations.promote.endpoint import Unreachable
-from herdwatch.operations.promote.model import Check, Kind, Outcome, Plan, Request, Step, Tell, silent
+from herdwatch.operations.promote.model import Check, Kind, Outcome, Plan, Request, Status, Step, Tell, silent
 from herdwatch.operations.promote.verify import state
 
 _SURVEYS = {Kind.PLANNED: planned.survey, Kind.CRASH: crash.survey, Kind.SENTINEL: sentinel.survey}
@@ -49,7 +49,10 @@ def _promote(request: Request, found: list[Plan], tell: Tell) -> Outcome:
         raise CheckFailed(refusal(plan.refused))
     if plan.done and plan.heir is not None:
         return _outcome(plan, plan.done, plan.heir.total, began, already=True)
-    tell(Step.CHECKED, f"{len(plan.checks)} checks passed")
+    warnings = [check for check in plan.checks if check.status in (Status.WARNS, Status.ALLOWED)]
+    tell(Step.CHECKED, f"{len(plan.checks) - len(warnings)} checks passed")
+    for check in warnings:
+        tell(Step.CHECKED, f"{check.status} {check.name}: {check.sentence}")
     run = demotion.run if _is_demotion(plan) else _RUNS[request.kind]
     after, sentence = run(plan, tell)
     return _outcome(plan, sentence, after.total, began, primary=str(after))

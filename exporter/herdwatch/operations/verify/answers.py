@@ -16,6 +16,12 @@ WARM = 0.9
 """The share of its primary's keys that a replica has at least that is called warm."""
 DASH = "—"
 
+RATIO_SECONDS = 600.0
+"""How long a process must have lived for the hit ratio of a window to be its own: longer than any such window."""
+IDLE = 1.0
+"""Lookups a second below which a hit ratio says nothing: the exporter's own are among them."""
+_COLD = {"CacheRestarted", "CacheKeysLost", "CacheStampede", "CacheHitRateLow"}
+
 Verdict = Literal["good", "bad", "unknown", "note"]
 
 
@@ -84,8 +90,10 @@ def _singleflight(sight: Sight, scraped: dict[str, list[bool]]) -> Answer:
     states = [state for each in by_service.values() for state in each]
     off = sorted(name for name, value in sight.switches.items() if value.strip().lower() == "off")
     switched = f"; herdwatch:switches says off for {', '.join(off)}" if off else ""
+    if sight.switches_hidden:
+        switched = "; herdwatch:switches may not be read by this user"
     if not states:
-        hint = " and no Prometheus is asked for those that are scraped" if sight.past is None else ""
+        hint = f"; those that are scraped are not known: {sight.no_past}" if sight.past is None else ""
         return Answer("singleflight", "unknown", f"{DASH} no process reports{hint}{switched}")
     parts = ", ".join(f"{service} {sum(each)} of {len(each)}" for service, each in sorted(by_service.items()))
     text = f"on in {sum(states)} of {len(states)} processes ({parts}){switched}"
@@ -159,11 +167,14 @@ def _cold(sight: Sight) -> Answer:
         parts[0] += f", {keys / baseline:.0%} of what is normal ({baseline:,.0f})"
     elif sight.past is None:
         parts[0] += f"; what is normal is not known: {sight.no_past}"
-    since = f"since Redis started {hits / (hits + misses):.2f}" if hits + misses else "no lookup since Redis started"
-    if ratio is not None:
+    uptime = number(sight.info, "uptime_in_seconds") or 0.0
+    if ratio is not None and uptime > RATIO_SECONDS:  # before, it is that of the process before
         parts.append(f"hit ratio now {ratio:.2f}")
-    parts.append(since if ratio is not None or not hits + misses else f"hit ratio {since}")
+    asked = hits + misses >= max(1.0, uptime * IDLE)
+    parts.append(f"hit ratio since Redis started {hits / (hits + misses):.2f}" if asked else "hardly a lookup so far")
     verdict: Verdict = "note" if not baseline else "good" if keys >= 0.5 * baseline else "bad"
+    if _COLD & _firing(sight):
+        verdict = "bad"
     return Answer("how cold", verdict, "; ".join(parts), max(baseline_age, ratio_age))
 
 
@@ -198,14 +209,16 @@ def _twice(sight: Sight, scraped: dict[str, list[bool]]) -> Answer:
 def _alerts(sight: Sight) -> list[Answer]:
     if sight.past is None:
         return []
-    firing = sorted(
-        {
-            one.labels.get("alertname", "")
-            for one in sight.past
-            if one.name == "ALERTS" and one.labels.get("alertstate") == "firing"
-        }
-    )
+    firing = sorted(_firing(sight))
     return [Answer("alerts", "bad" if firing else "good", ", ".join(firing) or "none is firing", 0.0)]
+
+
+def _firing(sight: Sight) -> set[str]:
+    return {
+        one.labels.get("alertname", "")
+        for one in sight.past or ()
+        if one.name == "ALERTS" and one.labels.get("alertstate") == "firing"
+    }
 
 
 def span(seconds: float) -> str:

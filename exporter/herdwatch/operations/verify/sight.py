@@ -72,6 +72,7 @@ class Sight:
     reports: tuple[Report, ...] = ()
     unreadable: int = 0
     switches: Mapping[str, str] = field(default_factory=dict)
+    switches_hidden: bool = False
     replicas: tuple[Replica, ...] = ()
     past: tuple[Sample, ...] | None = None
     no_past: str = ""
@@ -106,6 +107,7 @@ async def _redis(cache: Cache, seconds: float) -> dict[str, Any]:
         "switches": {
             name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in _hash(switched)
         },
+        "switches_hidden": isinstance(switched, ReplyError) and switched.code == "NOPERM",
         "replicas": await _replicas(cache, fields, until - time.monotonic()),
     }
 

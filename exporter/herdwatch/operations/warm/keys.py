@@ -93,6 +93,8 @@ def from_file(path: Path, *, group: str | None) -> Keys:
         key = _key(line.rstrip(b"\r"), f"{name}:{number}")
         if key and not key.startswith(_OURS):
             found[key] = None
+    if not found:
+        raise UsageError(f"{name}: no keys; give one a line, hottest first")
     if len(found) > MAX_KEYS:
         raise UsageError(f"{name}: {len(found):,} keys; at most {MAX_KEYS:,} are warmed at once")
     return Keys(tuple(found), name, group or "default")

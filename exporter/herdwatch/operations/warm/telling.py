@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ def shown(warmer: Warmer, guard: Guard) -> Outcome:
     """Run a warm-up on the terminal: a bar there, a line now and then elsewhere. Ctrl-C ends it after the loads in the
     air; a second one at once.
     """
+
+    # Its one line, "loads go on without it", is for applications.
+    logging.getLogger("herdwatch.guard").setLevel(logging.ERROR)
 
     async def run() -> Outcome:
         loop = asyncio.get_running_loop()

@@ -193,7 +193,7 @@ class Warmer:
         except Exception as error:
             self._fail(key, error)
         else:
-            self._in_a_row = self._refused = 0
+            self._refused = 0
             self._settle(key, came)
         finally:
             self._pace.leave(took[0] if took else None)
@@ -202,6 +202,7 @@ class Warmer:
 
     def _settle(self, key: str, came: str) -> None:
         self._came[key] = came
+        self._in_a_row = 0
         setattr(self.state, came, getattr(self.state, came) + 1)
         self._tell()
 
@@ -222,6 +223,11 @@ class Warmer:
             try:
                 found = await self._guard.cold(chunk)
             except CacheUnavailable as error:
+                if error.refused:
+                    raise OperationError(
+                        f"Redis refuses: {error}; a warm-up needs the application's user: give --guard, or --redis-url "
+                        "with --username and a password, and not the exporter's"
+                    ) from None
                 if self._stopped or time.monotonic() > end:
                     raise OperationError(f"Redis has not answered for {self._patience:g} s: {error}") from None
                 self.state.waiting = True
