@@ -19,6 +19,33 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="herdwatch.yaml; by default the one in this folder")
 ]
 
+RedisUrlOption = Annotated[
+    str | None, typer.Option("--redis-url", metavar="URL", help="One Redis, instead of a configuration file.")
+]
+UsernameOption = Annotated[str | None, typer.Option("--username", help="ACL user, with --redis-url.")]
+PasswordEnvOption = Annotated[
+    str | None,
+    typer.Option("--password-env", metavar="NAME", help="Environment variable with the password, with --redis-url."),
+]
+PasswordFileOption = Annotated[
+    Path | None, typer.Option("--password-file", metavar="FILE", help="File with the password, with --redis-url.")
+]
+
+# Prometheus asks for other credentials than Redis.
+PrometheusUserOption = Annotated[str | None, typer.Option("--username", help="User of Prometheus's basic auth.")]
+PrometheusPasswordEnvOption = Annotated[
+    str | None, typer.Option("--password-env", metavar="NAME", help="Environment variable with the password.")
+]
+PrometheusPasswordFileOption = Annotated[
+    Path | None, typer.Option("--password-file", metavar="FILE", help="File with the password.")
+]
+BearerFileOption = Annotated[
+    Path | None, typer.Option("--bearer-file", metavar="FILE", help="File with a bearer token.")
+]
+CaFileOption = Annotated[
+    Path | None, typer.Option("--ca-file", metavar="FILE", help="Who signed Prometheus's certificate.")
+]
+
 
 @app.callback(invoke_without_command=True)
 def main(

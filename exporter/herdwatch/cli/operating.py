@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from herdwatch import config as configuration
-from herdwatch.cli.app import ConfigOption, app, named
+from herdwatch.cli.app import (
+    ConfigOption,
+    PasswordEnvOption,
+    PasswordFileOption,
+    RedisUrlOption,
+    UsernameOption,
+    app,
+    named,
+)
 from herdwatch.config import Cache
 from herdwatch.errors import OperationError, UsageError
 
@@ -23,16 +31,10 @@ def hotkeys(
         str | None, typer.Option(metavar="NAME", help="Which cache of herdwatch.yaml, or of the journals.")
     ] = None,
     config: ConfigOption = None,
-    redis_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="One Redis, instead of a configuration file.")
-    ] = None,
-    username: Annotated[str | None, typer.Option(help="ACL user, with --redis-url.")] = None,
-    password_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Environment variable with the password, with --redis-url.")
-    ] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File with the password, with --redis-url.")
-    ] = None,
+    redis_url: RedisUrlOption = None,
+    username: UsernameOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     top: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="How many keys.")] = 100,
     group: Annotated[str | None, typer.Option(metavar="NAME", help="Only keys of this group.")] = None,
     match: Annotated[str | None, typer.Option(metavar="PATTERN", help="Only keys such as 'user:*'.")] = None,

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from herdwatch.cli.app import ConfigOption, app, load
+from herdwatch.cli.app import (
+    BearerFileOption,
+    CaFileOption,
+    ConfigOption,
+    PrometheusPasswordEnvOption,
+    PrometheusPasswordFileOption,
+    PrometheusUserOption,
+    app,
+    load,
+)
 from herdwatch.errors import UsageError
 
 
@@ -89,13 +98,11 @@ def backtest(
         str, typer.Option(metavar="TIME", help="How often rules are evaluated; 5s is exact, and three times the work.")
     ] = "15s",
     json: Annotated[bool, typer.Option("--json", help="Everything as JSON, on stdout.")] = False,
-    username: Annotated[str | None, typer.Option(help="User of Prometheus's basic auth.")] = None,
-    password_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Environment variable with the password.")
-    ] = None,
-    password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File with the password.")] = None,
-    bearer_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File with a bearer token.")] = None,
-    ca_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Who signed Prometheus's certificate.")] = None,
+    username: PrometheusUserOption = None,
+    password_env: PrometheusPasswordEnvOption = None,
+    password_file: PrometheusPasswordFileOption = None,
+    bearer_file: BearerFileOption = None,
+    ca_file: CaFileOption = None,
 ) -> None:
     """Play the alerts on the history in a Prometheus of yours: who would have been paged, when, and for how long."""
     from herdwatch.proof import backtest as history

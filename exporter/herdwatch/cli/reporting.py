@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from herdwatch.cli.app import ConfigOption, app, load
+from herdwatch.cli.app import (
+    BearerFileOption,
+    CaFileOption,
+    ConfigOption,
+    PrometheusPasswordEnvOption,
+    PrometheusPasswordFileOption,
+    PrometheusUserOption,
+    app,
+    load,
+)
 from herdwatch.errors import UsageError
 
 OUT = Path("incident.html")
@@ -32,13 +41,11 @@ def report(
     ] = None,
     config: ConfigOption = None,
     json: Annotated[bool, typer.Option("--json", help="Everything as JSON, on stdout.")] = False,
-    username: Annotated[str | None, typer.Option(help="User of Prometheus's basic auth.")] = None,
-    password_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Environment variable with the password.")
-    ] = None,
-    password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File with the password.")] = None,
-    bearer_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File with a bearer token.")] = None,
-    ca_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Who signed Prometheus's certificate.")] = None,
+    username: PrometheusUserOption = None,
+    password_env: PrometheusPasswordEnvOption = None,
+    password_file: PrometheusPasswordFileOption = None,
+    bearer_file: BearerFileOption = None,
+    ca_file: CaFileOption = None,
 ) -> None:
     """Draw an incident for the post-mortem: alerts, restarts, hit ratio, keys and loads, as one HTML page."""
     from herdwatch.operations import report as telling

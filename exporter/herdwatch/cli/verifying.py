@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from herdwatch.cli.app import ConfigOption, app, load
+from herdwatch.cli.app import (
+    ConfigOption,
+    PasswordEnvOption,
+    PasswordFileOption,
+    RedisUrlOption,
+    UsernameOption,
+    app,
+    load,
+)
 from herdwatch.cli.operating import one_cache
 from herdwatch.errors import CheckFailed, UsageError
 
@@ -17,16 +24,10 @@ from herdwatch.errors import CheckFailed, UsageError
 def verify(
     cache: Annotated[str | None, typer.Option(metavar="NAME", help="Which cache of herdwatch.yaml.")] = None,
     config: ConfigOption = None,
-    redis_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="One Redis, instead of a configuration file.")
-    ] = None,
-    username: Annotated[str | None, typer.Option(help="ACL user, with --redis-url.")] = None,
-    password_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Environment variable with the password, with --redis-url.")
-    ] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File with the password, with --redis-url.")
-    ] = None,
+    redis_url: RedisUrlOption = None,
+    username: UsernameOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     prometheus: Annotated[
         str | None, typer.Option(metavar="URL", help="Who knows what is normal; by default that of herdwatch.yaml.")
     ] = None,

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from herdwatch.cli.app import ConfigOption, app, load
+from herdwatch.cli.app import (
+    ConfigOption,
+    PasswordEnvOption,
+    PasswordFileOption,
+    RedisUrlOption,
+    UsernameOption,
+    app,
+    load,
+)
 from herdwatch.cli.operating import one_cache
 from herdwatch.cli.silencing import SilenceOption, silenced
 from herdwatch.config import Cache
@@ -37,16 +45,10 @@ def warm(
         str | None, typer.Option(metavar="NAME", help="Which cache of herdwatch.yaml, or of the journals.")
     ] = None,
     config: ConfigOption = None,
-    redis_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="One Redis, instead of a guard or a configuration.")
-    ] = None,
-    username: Annotated[str | None, typer.Option(help="ACL user, with --redis-url.")] = None,
-    password_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Environment variable with the password, with --redis-url.")
-    ] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File with the password, with --redis-url.")
-    ] = None,
+    redis_url: RedisUrlOption = None,
+    username: UsernameOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     ttl: Annotated[float, typer.Option(min=1, help="Seconds that a value lives, as the application says it.")] = 3600,
     group: Annotated[str | None, typer.Option(metavar="NAME", help="Whose keys: a group of the guard.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the hottest so many.")] = None,

@@ -9,7 +9,15 @@ import typer
 
 from herdwatch import config as configuration
 from herdwatch.bundle.location import bundle_root
-from herdwatch.cli.app import ConfigOption, app, load
+from herdwatch.cli.app import (
+    ConfigOption,
+    PasswordEnvOption,
+    PasswordFileOption,
+    RedisUrlOption,
+    UsernameOption,
+    app,
+    load,
+)
 from herdwatch.config import Config
 from herdwatch.errors import UsageError
 
@@ -17,17 +25,11 @@ from herdwatch.errors import UsageError
 @app.command()
 def exporter(
     config: ConfigOption = None,
-    redis_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="One Redis, instead of a configuration file.")
-    ] = None,
+    redis_url: RedisUrlOption = None,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = None,
-    username: Annotated[str | None, typer.Option(help="ACL user, with --redis-url.")] = None,
-    password_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Environment variable with the password, with --redis-url.")
-    ] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File with the password, with --redis-url.")
-    ] = None,
+    username: UsernameOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     runbooks: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of rendered runbook pages.")] = None,
     web_config: Annotated[
         Path | None,
