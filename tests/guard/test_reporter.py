@@ -229,7 +229,7 @@ def test_switches_are_read_at_the_start_and_again_and_the_services_own_wins(empt
         with Reporter(guard, every=0.05):
             until(lambda: not switches.singleflight)
             assert (switches.limiter, switches.refresh) == (False, True)
-            until(lambda: written(empty)[0].enabled is False)
+            until(lambda: [one.enabled for one in written(empty)] == [False])
             client.hset(SWITCHES, mapping={"tests/singleflight": "on", "limiter": "on"})
             until(lambda: switches.singleflight)
             assert switches.limiter is False
