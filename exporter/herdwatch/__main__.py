@@ -9,6 +9,8 @@ EXTRA_OF = {
     "grafana_foundation_sdk": "bundle",
     "jinja2": "bundle",
     "promql_parser": "bundle",
+    "psycopg": "drill",
+    "psycopg_pool": "drill",
 }
 """Which extra brings a module; any other missing module comes with `exporter`."""
 

@@ -29,6 +29,7 @@ from herdwatch.stack import (
     WebhookReceiver,
     free_port,
     http,
+    pages,
 )
 
 KEYS = 200_000
@@ -176,7 +177,8 @@ def replay(stack: Stack, timeline: Timeline, *, keys: int = KEYS) -> Outcome:
 
     resolved = timeline.step("the page is resolved", _delivery(stack, "resolved"), seconds=150)
     timeline.tell("resolve message delivered to the webhook", at=resolved.at - killed)
-    return Outcome(scraped, fired, paged, recovered, resolved.at - killed, _pages(stack))
+    delivered = sum(1 for _ in pages(stack.webhook.received("/critical")))
+    return Outcome(scraped, fired, paged, recovered, resolved.at - killed, delivered)
 
 
 def _delivery(stack: Stack, status: str) -> Callable[[], Notification | None]:
@@ -190,19 +192,6 @@ def _delivery(stack: Stack, status: str) -> Callable[[], Notification | None]:
 def _all_alive(stack: Stack) -> None:
     for process in stack.supervisor.dead():
         raise CheckFailed(f"{process.name} has ended: {process.last_words()}")
-
-
-def _pages(stack: Stack) -> int:
-    """Groups that went from nothing firing to firing; a repeat or an update of a firing group is no new page."""
-    pages, firing = 0, set()
-    for one in stack.webhook.received("/critical"):
-        group = one.body.get("groupKey")
-        if one.body.get("status") == "firing" and group not in firing:
-            pages += 1
-            firing.add(group)
-        elif one.body.get("status") == "resolved":
-            firing.discard(group)
-    return pages
 
 
 def _follow_runbook(page: Notification, timeline: Timeline) -> None:

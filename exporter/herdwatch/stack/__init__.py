@@ -7,7 +7,7 @@ from herdwatch.stack.servers import (
     PrometheusServer,
     RedisServer,
 )
-from herdwatch.stack.webhook import Notification, WebhookReceiver
+from herdwatch.stack.webhook import Notification, WebhookReceiver, pages
 
 __all__ = [
     "AlertmanagerServer",
@@ -19,4 +19,5 @@ __all__ = [
     "Supervisor",
     "WebhookReceiver",
     "free_port",
+    "pages",
 ]

@@ -49,7 +49,14 @@ class Process:
     """One child in a session of its own, its output in a log file. Made by a Supervisor."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None, cwd: Path | None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None,
+        cwd: Path | None,
+        user: int | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -63,6 +70,9 @@ class Process:
                     env={**os.environ, **(env or {})},
                     cwd=cwd,
                     start_new_session=True,
+                    user=user,
+                    group=user,
+                    extra_groups=None if user is None else [],
                     preexec_fn=_die_with_parent(os.getpid()),
                 )
             except OSError as error:
@@ -77,6 +87,11 @@ class Process:
     def running(self) -> bool:
         """True until it ended, for whatever reason."""
         return self._child.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._child.poll()
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float = START_SECONDS) -> None:
         """Wait until `ready` says so; raises StackError with the last log lines if it dies or the time is over."""
@@ -126,6 +141,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._processes: list[Process] = []
+        self._ending: list[Process] = []
         self._folder: Path | None = None
         self._before: Any = None
 
@@ -155,16 +171,29 @@ class Supervisor:
         return self._folder
 
     def start(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        user: int | None = None,
+        ends: bool = False,
     ) -> Process:
-        """Start a process; the log is `<name>.log` in the folder. It is stopped when the supervisor is left."""
-        process = Process(name, command, log=self.folder / f"{name}.log", env=env, cwd=cwd)
+        """Start a process; the log is `<name>.log` in the folder. It is stopped when the supervisor is left.
+
+        `user` is the id of the user and group that it runs as, for what refuses to run as root. One that `ends` by
+        itself, as a command does, is never found dead.
+        """
+        process = Process(name, command, log=self.folder / f"{name}.log", env=env, cwd=cwd, user=user)
         self._processes.append(process)
+        if ends:
+            self._ending.append(process)
         return process
 
     def dead(self) -> list[Process]:
         """Processes that have ended although nobody stopped them."""
-        return [process for process in self._processes if not process.running]
+        return [one for one in self._processes if one not in self._ending and not one.running]
 
     def forget(self, process: Process) -> None:
         """Leave a process that was ended on purpose out of `dead`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -29,6 +30,18 @@ class Notification:
             for alert in self.body.get("alerts", [])
             if alert.get("labels", {}).get("alertname") == name and alert.get("status") == status
         ]
+
+
+def pages(received: Iterable[Notification]) -> Iterator[Notification]:
+    """Those that are a page: a group that went from nothing firing to firing. A repeat or an update of one is none."""
+    firing: set[object] = set()
+    for one in received:
+        group = one.body.get("groupKey")
+        if one.body.get("status") == "firing" and group not in firing:
+            firing.add(group)
+            yield one
+        elif one.body.get("status") == "resolved":
+            firing.discard(group)
 
 
 class _Server(ThreadingHTTPServer):

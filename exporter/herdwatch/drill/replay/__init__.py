@@ -1,0 +1,1 @@
+"""The incident, replayed on real servers, with and without the guards."""
