@@ -6,12 +6,10 @@ lines are in a picture inside it that is stretched.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from herdwatch.operations.report.asked import Asked
+from herdwatch.operations.report.axes import Axis, moments, scale, utc
 from herdwatch.operations.report.curves import Curve
 from herdwatch.operations.report.words import named, percent, safe, si
 
@@ -19,10 +17,6 @@ WIDTH, HEIGHT = 1000, 100
 """The stretched picture's own units."""
 TOP, TALL, BELOW = 18, 130, 22
 """Pixels above the lines, of the lines, and below them."""
-LARGEST = 1e15
-"""What is larger is drawn as this."""
-TICKS = 5
-_SECONDS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800)
 _SEVERITIES = ("critical", "warning")
 
 
@@ -53,67 +47,71 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A value that the lines are held against, from edge to edge, with its name."""
+
+    value: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
-    """What is drawn into one picture. `ratio` says that the values are shares of one, and not numbers."""
+    """What is drawn into one picture. `ratio` says that the values are shares of one, and not numbers.
+
+    `written` says how else they are written, `top` cuts off what is larger, `tall` is the height of the lines, in
+    pixels.
+    """
 
     title: str
     lines: Sequence[Line]
     ratio: bool = False
     bands: Sequence[Band] = ()
     marks: Sequence[Mark] = ()
+    limits: Sequence[Limit] = ()
+    written: Callable[[float | None], str] | None = None
+    top: float | None = None
+    tall: int = TALL
 
     @property
     def text(self) -> Callable[[float | None], str]:
         """How its values are written."""
-        return percent if self.ratio else si
+        return self.written or (percent if self.ratio else si)
 
 
-def svg(plot: Plot, asked: Asked, id: str) -> str:
-    """The picture; `id` begins the ids in it."""
+def svg(plot: Plot, axis: Axis, id: str, time: Callable[[int, int], str] = utc) -> str:
+    """The picture; `id` begins the ids in it, `time` writes a moment of which the next is so many seconds away."""
     top, step = _scale(plot)
+    levels = [step * number for number in range(round(top / step) + 1)]
+    whole, tall = TOP + plot.tall + BELOW, plot.tall
     parts = [
-        f'<svg class="plot" width="100%" height="{TOP + TALL + BELOW}" role="img" aria-labelledby="{id}-t {id}-d">',
+        f'<svg class="plot" width="100%" height="{whole}" role="img" aria-labelledby="{id}-t {id}-d">',
         f'<title id="{id}-t">{safe(plot.title)}</title>',
         f'<desc id="{id}-d">{safe(_described(plot))}</desc>',
-        f'<svg x="0" y="{TOP}" width="100%" height="{TALL}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
+        f'<svg x="0" y="{TOP}" width="100%" height="{tall}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
         ' overflow="visible">',
-        *(_band(one, asked) for one in plot.bands),
-        *(f'<path class="grid" d="M0 {_y(value, top)}H{WIDTH}"/>' for value in _levels(top, step)),
-        *(f'<path class="grid" d="M{_x(at, asked)} 0V{HEIGHT}"/>' for at in _moments(asked)),
-        *(_mark(one, asked) for one in plot.marks),
-        *(f'<path class="line c{n}" d="{_path(one.curve, asked, top)}"/>' for n, one in enumerate(plot.lines)),
+        *(_band(one, axis) for one in plot.bands),
+        *(f'<path class="grid" d="M0 {_y(value, top)}H{WIDTH}"/>' for value in levels),
+        *(f'<path class="grid" d="M{_x(at, axis)} 0V{HEIGHT}"/>' for at in moments(axis)),
+        *(_mark(one, axis) for one in plot.marks),
+        *(f'<path class="line c{n}" d="{_path(one.curve, axis, top)}"/>' for n, one in enumerate(plot.lines)),
+        *(f'<path class="limit" d="M0 {_y(one.value, top)}H{WIDTH}"/>' for one in plot.limits),
         "</svg>",
-        *_labels(plot, asked, _levels(top, step), top),
+        *_labels(plot, axis, levels, top, time),
         "</svg>",
     ]
     return "\n".join(parts)
 
 
 def _scale(plot: Plot) -> tuple[float, float]:
-    """The value at the upper edge, and the distance of the lines of the grid."""
     if plot.ratio:
         return 1.0, 0.25
-    values = (value for line in plot.lines for value in line.curve if value is not None)
-    most = min(LARGEST, max(values, default=0.0))
-    if most < 1e-3:
-        return 1.0, 0.5
-    size = 10.0 ** math.floor(math.log10(most / 4))
-    step = next(factor * size for factor in (1, 2, 2.5, 5, 10) if most / (factor * size) <= 4 + 1e-9)
-    return step * math.ceil(most / step - 1e-9), step
+    if plot.top is not None:
+        return scale([plot.top])
+    return scale([*(value for line in plot.lines for value in line.curve), *(one.value for one in plot.limits)])
 
 
-def _levels(top: float, step: float) -> list[float]:
-    return [step * number for number in range(round(top / step) + 1)]
-
-
-def _moments(asked: Asked) -> list[int]:
-    """Whole minutes or hours inside the time, few enough to be written side by side."""
-    step = next((size for size in _SECONDS if asked.seconds / size <= TICKS), _SECONDS[-1])
-    return list(range(-(-asked.since // step) * step, asked.until + 1, step))
-
-
-def _x(at: float, asked: Asked) -> str:
-    return _short(WIDTH * min(1.0, max(0.0, (at - asked.since) / asked.seconds)))
+def _x(at: float, axis: Axis) -> str:
+    return _short(WIDTH * min(1.0, max(0.0, (at - axis.since) / axis.seconds)))
 
 
 def _y(value: float, top: float) -> str:
@@ -124,55 +122,55 @@ def _short(number: float) -> str:
     return f"{number:.1f}".removesuffix(".0")
 
 
-def _path(curve: Curve, asked: Asked, top: float) -> str:
+def _path(curve: Curve, axis: Axis, top: float) -> str:
     """Steps: a value holds until the next point. Without a sample there is no line."""
     parts: list[str] = []
     before: str | None = None
-    at = asked.since
-    for at, value in zip(asked.grid, curve, strict=False):
-        now, x = None if value is None else _y(value, top), _x(at, asked)
+    at = axis.since
+    for at, value in zip(axis.grid, curve, strict=False):
+        now, x = None if value is None else _y(value, top), _x(at, axis)
         if before is not None and now != before:
             parts.append(f"H{x}")
         if now is not None and now != before:
             parts.append(f"M{x} {now}" if before is None else f"V{now}")
         before = now
     if before is not None:
-        parts.append(f"H{_x(at + asked.step, asked)}")
+        parts.append(f"H{_x(at + axis.step, axis)}")
     return "".join(parts)
 
 
-def _band(band: Band, asked: Asked) -> str:
-    start, end = float(_x(band.start, asked)), float(_x(band.end, asked))
+def _band(band: Band, axis: Axis) -> str:
+    start, end = float(_x(band.start, axis)), float(_x(band.end, axis))
     kind = band.kind if band.kind in _SEVERITIES else "other"
     wide = _short(max(end - start, 2.0))
     shape = f'x="{_short(min(start, WIDTH - 2.0))}" y="0" width="{wide}" height="{HEIGHT}"'
     return f'<rect class="band {kind}" {shape}><title>{safe(band.name)}</title></rect>'
 
 
-def _mark(mark: Mark, asked: Asked) -> str:
-    return f'<path class="mark" d="M{_x(mark.at, asked)} 0V{HEIGHT}"><title>{safe(mark.name)}</title></path>'
+def _mark(mark: Mark, axis: Axis) -> str:
+    return f'<path class="mark" d="M{_x(mark.at, axis)} 0V{HEIGHT}"><title>{safe(mark.name)}</title></path>'
 
 
-def _labels(plot: Plot, asked: Asked, levels: Sequence[float], top: float) -> Iterator[str]:
+def _labels(
+    plot: Plot, axis: Axis, levels: Sequence[float], top: float, time: Callable[[int, int], str]
+) -> Iterator[str]:
     """Numbers above their lines at the left edge, times below, a pointer above each mark."""
     for value in levels:
-        y = TOP + TALL * float(_y(value, top)) / HEIGHT - 3
+        y = TOP + plot.tall * float(_y(value, top)) / HEIGHT - 3
         yield f'<text class="level" x="2" y="{_short(y)}">{safe(plot.text(value))}</text>'
-    moments = _moments(asked)
-    for at in moments:
-        share = float(_x(at, asked)) / WIDTH
+    for limit in plot.limits:
+        y = TOP + plot.tall * float(_y(limit.value, top)) / HEIGHT - 4
+        yield f'<text class="limited" x="100%" y="{_short(y)}" text-anchor="end">{safe(limit.name)}</text>'
+    times = moments(axis)
+    step = times[1] - times[0] if len(times) > 1 else 60
+    for at in times:
+        share = float(_x(at, axis)) / WIDTH
         anchor = "start" if share < 0.04 else "end" if share > 0.96 else "middle"
-        y, text = TOP + TALL + BELOW - 6, _time(at, moments)
+        y, text = TOP + plot.tall + BELOW - 6, safe(time(at, step))
         yield f'<text class="time" x="{_short(100 * share)}%" y="{y}" text-anchor="{anchor}">{text}</text>'
     for mark in plot.marks:
-        share = float(_x(mark.at, asked)) / WIDTH
+        share = float(_x(mark.at, axis)) / WIDTH
         yield f'<text class="pointer" x="{_short(100 * share)}%" y="{TOP - 5}" text-anchor="middle">▼</text>'
-
-
-def _time(at: int, moments: Sequence[int]) -> str:
-    step = moments[1] - moments[0] if len(moments) > 1 else 60
-    form = "%H:%M:%S" if step < 60 else "%m-%d" if step >= 86_400 else "%H:%M"
-    return datetime.fromtimestamp(at, UTC).strftime(form)
 
 
 def _described(plot: Plot) -> str:
@@ -183,5 +181,6 @@ def _described(plot: Plot) -> str:
         if values:
             least, most, last = (plot.text(value) for value in (min(values), max(values), values[-1]))
             told.append(f"{line.name}: from {least} to {most}, {last} at the end.")
+    told += [f"Against {limit.name}." for limit in plot.limits]
     behind = [*(band.name for band in plot.bands), *(mark.name for mark in plot.marks)]
     return " ".join([*told, f"Behind the lines: {named(behind, 10)}."] if behind else told)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from herdwatch.operations.report.happened import Firing
 from herdwatch.operations.report.page_style import SHELL_OF_REPORT
+from herdwatch.operations.report.parts import box, table
 from herdwatch.operations.report.plots import figures
 from herdwatch.operations.report.story import PAGES, Event, Report, Story
 from herdwatch.operations.report.telling import measures
@@ -81,32 +82,14 @@ def _verdict(report: Report) -> str:
     cells = [["<br>".join(map(safe, one[name])) for name in names] for one in told]
     heads = [safe(name) for name in names]
     if across:
-        table = _grid(["", *caches], [[head, *row] for head, row in zip(heads, zip(*cells, strict=True), strict=True)])
+        rows = table(["", *caches], [[head, *row] for head, row in zip(heads, zip(*cells, strict=True), strict=True)])
     else:
-        table = _grid(["cache", *heads], [[cache, *row] for cache, row in zip(caches, cells, strict=True)])
-    return _box("Verdict", table, "narrow" if len(told) == 1 else "")
+        rows = table(["cache", *heads], [[cache, *row] for cache, row in zip(caches, cells, strict=True)])
+    return box("Verdict", rows, "narrow" if len(told) == 1 else "")
 
 
 def _link(story: Story, number: int) -> str:
     return f'<a href="#cache-{number}">{safe(story.cache)}</a>'
-
-
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column names its rows."""
-    head = "".join(f'<th scope="col">{one}</th>' if one else "<td></td>" for one in heads)
-    lines = [f"<tr>{head}</tr>"]
-    for first, *others in rows:
-        lines.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{one}</td>" for one in others)}</tr>')
-    return "\n".join(lines)
-
-
-def _box(label: str, rows: str, kind: str = "") -> str:
-    """A table that scrolls inside its own box."""
-    names = f"table {kind}".strip()
-    return (
-        f'<div class="{names}" role="group" aria-label="{safe(label)}" tabindex="0">\n'
-        f"<table>\n{rows}\n</table>\n</div>\n"
-    )
 
 
 def _alerts(report: Report) -> str:
@@ -119,7 +102,7 @@ def _alerts(report: Report) -> str:
     heads = ("alert", "severity", "cache", "where", "from (UTC)", "to (UTC)", "lasted")
     rows = ["<tr>" + "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr>"]
     rows += [_alert(one, report) for one in fired[:MAX_EVENTS]]
-    return _box("Alerts", "\n".join(rows)) + _more(len(fired))
+    return box("Alerts", "\n".join(rows)) + _more(len(fired))
 
 
 def _alert(one: Firing, report: Report) -> str:
@@ -146,7 +129,7 @@ def _events(report: Report) -> Iterator[str]:
     rows = ["<tr>" + "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr>"]
     rows += [_event(one, report, report.sign, several) for one in report.events[:MAX_EVENTS]]
     yield '<h2 id="events">What happened, in order</h2>\n'
-    yield _box("What happened, in order", "\n".join(rows), "narrow")
+    yield box("What happened, in order", "\n".join(rows), "narrow")
     yield _more(len(report.events))
 
 

@@ -8,12 +8,10 @@ from herdwatch.operations.report.asked import Asked
 from herdwatch.operations.report.curves import Curve
 from herdwatch.operations.report.drawing import Band, Line, Mark, Plot, svg
 from herdwatch.operations.report.happened import Firing
+from herdwatch.operations.report.parts import figure, values
 from herdwatch.operations.report.story import Story
 from herdwatch.operations.report.words import safe
 from herdwatch.times import span
-
-ROWS = 40
-"""Rows of the table with a plot's values."""
 
 PLOTS: Mapping[str, Sequence[tuple[str, str]]] = {
     "Hit ratio": (("hit_ratio", "hit ratio"), ("limit", "limit of CacheHitRateLow")),
@@ -39,7 +37,8 @@ def figures(story: Story, wide: Sequence[Firing], asked: Asked, number: int) -> 
             continue
         lines = [Line(name, story.curves[curve]) for curve, name in names if curve in story.curves]
         plot = Plot(title, lines, title == "Hit ratio", bands, marks)
-        yield _figure(plot, asked, f"p{number}-{place}")
+        picture = svg(plot, asked, f"p{number}-{place}")
+        yield figure(plot, picture, values(plot, asked, "UTC", asked.clock))
     if empty:
         yield f"<p>Not drawn, because there was nothing to show: {safe(', '.join(empty))}.</p>\n"
 
@@ -54,29 +53,3 @@ def _band(one: Firing, asked: Asked) -> Band:
     lasted = f"for {span(round(end - one.start))}" + ("" if one.end is not None else " and on")
     name = f"{one.alert} ({one.severity or 'no severity'}) from {asked.clock(one.start)} {lasted}"
     return Band(one.start, end, one.severity, name)
-
-
-def _figure(plot: Plot, asked: Asked, id: str) -> str:
-    keys = "".join(
-        f'<span class="key"><svg viewBox="0 0 26 8" aria-hidden="true"><path class="line c{n}" d="M0 4H26"/></svg>'
-        f"{safe(line.name)}</span>"
-        for n, line in enumerate(plot.lines)
-    )
-    return (
-        f"<figure>\n<figcaption><strong>{safe(plot.title)}</strong>{keys}</figcaption>\n{svg(plot, asked, id)}\n"
-        f"<details><summary>Values: {safe(plot.title.lower())}</summary>\n{_values(plot, asked)}</details>\n</figure>\n"
-    )
-
-
-def _values(plot: Plot, asked: Asked) -> str:
-    grid = asked.grid
-    every = -(-len(grid) // ROWS)
-    heads = "".join(f'<th scope="col" class="number">{safe(line.name)}</th>' for line in plot.lines)
-    rows = [f'<tr><th scope="col">UTC</th>{heads}</tr>']
-    for place in range(0, len(grid), every):
-        cells = "".join(f'<td class="number">{safe(plot.text(line.curve[place]))}</td>' for line in plot.lines)
-        rows.append(f'<tr><td class="when">{asked.clock(grid[place])}</td>{cells}</tr>')
-    label = safe(f"{plot.title}, a value every {span(every * asked.step)}")
-    body = "\n".join(rows)
-    box = f'<div class="table values" role="group" aria-label="{label}" tabindex="0">'
-    return f"{box}\n<table>\n{body}\n</table>\n</div>\n"

@@ -39,6 +39,13 @@ def times_over(value: float | None) -> str:
     return UNKNOWN if value is None else f"{_digits(value)} times"
 
 
+def latency(value: float | None) -> str:
+    """Seconds that somebody waited, such as 81 ms or 1.25 s."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return f"{_digits(value)} s" if value == 0 or abs(value) >= 0.9995 else f"{_digits(1000 * value)} ms"
+
+
 def relative(seconds: float) -> str:
     """A distance in time with its sign, such as +1m 5s."""
     whole = round(seconds)
