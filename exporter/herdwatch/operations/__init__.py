@@ -1,1 +1,1 @@
-"""What runbooks tell people to run: hotkeys, warm, promote, verify."""
+"""What runbooks tell people to run: hotkeys, plan, warm, promote, verify."""
