@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-servers test-promtool test-browser check score mutate recordings render bench tools clean
+.PHONY: help demo drill test test-servers test-promtool test-browser check score mutate recordings render bench tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py
 
 tools: $(STAMP) ## find or fetch promtool, prometheus, alertmanager, redis-server
 	@$(BIN)/herdwatch tools
+
+drill: tools ## the incident with and without the guards, on real servers, under five minutes (ARGS="--all")
+	@$(BIN)/herdwatch drill $(ARGS)
 
 demo: tools ## from a Redis restart to a delivered page (KEEP=1 leaves it running)
 	@$(BIN)/herdwatch demo $(if $(KEEP),--keep)

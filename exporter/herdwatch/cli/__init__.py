@@ -7,7 +7,18 @@ from typing import Any
 
 import typer
 
-from herdwatch.cli import bundling, drilling, operating, promoting, proving, reporting, verifying, warming, watching
+from herdwatch.cli import (
+    bundling,
+    drilling,
+    operating,
+    planning,
+    promoting,
+    proving,
+    reporting,
+    verifying,
+    warming,
+    watching,
+)
 from herdwatch.cli.app import app
 from herdwatch.errors import HerdwatchError
 
@@ -16,6 +27,7 @@ __all__ = [
     "bundling",
     "drilling",
     "operating",
+    "planning",
     "promoting",
     "proving",
     "reporting",
@@ -29,9 +41,9 @@ INTERRUPTED = 130
 
 ORDER = (
     *("exporter", "acl", "render", "check"),
-    *("verify", "hotkeys", "warm", "promote", "report"),
+    *("verify", "hotkeys", "plan", "warm", "promote", "report"),
     *("score", "mutate", "backtest"),
-    *("tools", "demo", "bench"),
+    *("tools", "demo", "drill", "bench"),
 )
 """How people meet the verbs: to watch, in an incident, to judge alerts, to try."""
 app.registered_commands.sort(key=lambda one: ORDER.index(one.callback.__name__))  # type: ignore[union-attr]

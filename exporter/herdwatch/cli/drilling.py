@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,6 +37,43 @@ def demo(
     from herdwatch.drill import demo as incident
 
     incident.run(keep=keep)
+
+
+@app.command()
+def drill(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SCENARIO[:LEVEL]]...", help="What is played; by default a restart, less and more protected."
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every scenario.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Say which scenarios and levels there are.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Who asks, and when values end: the same for the same seed.")] = 1,
+    multiple: Annotated[
+        float, typer.Option(min=5, max=100, help="Load, as a multiple of the database's measured capacity.")
+    ] = 20,
+    scrape_interval: Annotated[
+        int, typer.Option(min=5, max=60, metavar="SECONDS", help="How often Prometheus scrapes.")
+    ] = 15,
+    database: Annotated[
+        str | None,
+        typer.Option(metavar="DSN", help="Your own PostgreSQL, its password in PGPASSWORD; by default one is made."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The report, an HTML page; beside it the same as JSON.")
+    ] = Path("drill.html"),
+) -> None:
+    """Replay the incident on real servers, with and without the guards, and measure what each of them saves."""
+    from herdwatch.drill.replay import command
+
+    if list_:
+        print("\n".join(command.listed()))
+        return
+    order = command.ordered(
+        runs or (), everything=everything, seed=seed, multiple=multiple, interval=scrape_interval, database=database
+    )
+    command.run(order, out)
 
 
 @app.command()

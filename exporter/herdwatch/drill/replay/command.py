@@ -1,0 +1,95 @@
+"""What `herdwatch drill` does: it plays, writes page and JSON, and says what was shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from herdwatch.drill.replay import page, session
+from herdwatch.drill.replay.levels import Level
+from herdwatch.drill.replay.results import Drill
+from herdwatch.drill.replay.scenarios import SCENARIOS
+from herdwatch.drill.replay.session import Order
+from herdwatch.drill.replay.telling import Terminal
+from herdwatch.drill.replay.users import check_dsn
+from herdwatch.errors import CheckFailed, HerdwatchError, UsageError
+
+SHOWN = 3
+SIGN = 100
+"""Characters in which the JSON of a drill says what it is."""
+
+
+def listed() -> list[str]:
+    """What there is to be played, a line each."""
+    width = max(map(len, (*SCENARIOS, *Level)))
+    told = [f"{'SCENARIO':<{width}}  what happens (LEVEL where none is given)"]
+    told += [f"{one.name:<{width}}  {one.about} ({one.level})" for one in SCENARIOS.values()]
+    told += ["", f"{'LEVEL':<{width}}  how the application is protected, each with what those above it have"]
+    return [*told, *(f"{level:<{width}}  {level.about}" for level in Level)]
+
+
+def ordered(
+    runs: Sequence[str],
+    *,
+    everything: bool = False,
+    seed: int = 1,
+    multiple: float = 20.0,
+    interval: int = 15,
+    database: str | None = None,
+) -> Order:
+    """What to do, from texts; raises UsageError, which says what is wrong."""
+    if everything and runs:
+        raise UsageError("--all plays every scenario; give it without names of some")
+    chosen = session.ALL if everything else tuple(map(session.parse, runs)) or session.SHORT
+    if database is not None:
+        check_dsn(database)
+    order = Order(chosen, seed=seed, multiple=multiple, interval=interval, database=database)
+    session.check(order)
+    return order
+
+
+def _check(data: Path) -> None:
+    """Raise UsageError for a file that no drill wrote: it is not written over."""
+    try:
+        theirs = data.exists() and "herdwatch_drill" not in data.read_text(encoding="utf-8", errors="replace")[:SIGN]
+    except OSError as error:
+        raise UsageError(f"--out: {data} cannot be read: {error.strerror}") from None
+    if theirs:
+        raise UsageError(f"--out: {data} exists and is no drill's; give another path")
+
+
+def run(order: Order, out: Path) -> None:
+    """Play it on the terminal and write page and JSON, whatever happens on the way; raises what went wrong.
+
+    CheckFailed, too, where something is not as it should be.
+    """
+    data = out.with_suffix(".json")
+    page.check(out)
+    _check(data)
+    kept: list[Drill] = []
+
+    def keep(drill: Drill) -> None:
+        kept[:] = [drill]
+        page.write(out, drill)
+        beside = data.with_suffix(".part")
+        beside.write_text(json.dumps(drill.as_json(), indent=1) + "\n", encoding="utf-8")
+        beside.replace(data)
+
+    terminal = Terminal()
+    try:
+        with terminal:
+            session.play(order, terminal, keep)
+    except (HerdwatchError, KeyboardInterrupt, SystemExit) as error:
+        for drill in kept:
+            drill.partial = str(error) if isinstance(error, HerdwatchError) else "it was interrupted"
+            keep(drill)
+            terminal.conclude(drill)
+            terminal.say(f"What there is of it: {out} and {data}")
+        raise
+    [drill] = kept
+    terminal.conclude(drill)
+    terminal.say(f"Report: {out.resolve()}, and as JSON {data.resolve()}")
+    if wrong := [one.sentence for one in drill.verdicts if not one.holds]:
+        more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise CheckFailed(f"not as it should be: {'; '.join(wrong[:SHOWN])}{more}")

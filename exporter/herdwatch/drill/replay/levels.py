@@ -1,0 +1,58 @@
+"""How well the application is protected: each level has what those before it have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from herdwatch.drill.replay.scale import Scale
+from herdwatch.guard.refresh import XFetch
+from herdwatch.guard.settings import Options
+
+
+class Level(StrEnum):
+    """None, and the guards of the seed in their order; the limiter bounds what singleflight cannot."""
+
+    NONE = "none"
+    SINGLEFLIGHT = "singleflight"
+    REFRESH = "refresh"
+    LIMITER = "limiter"
+    WARM = "warm"
+    REPLICA = "replica"
+
+    @property
+    def about(self) -> str:
+        """In words."""
+        return _ABOUT[self]
+
+    def has(self, other: Level) -> bool:
+        """Whether this level includes the other one."""
+        return list(Level).index(self) >= list(Level).index(other)
+
+
+_ABOUT = {
+    Level.NONE: "no guard: read, load what is missing, store it",
+    Level.SINGLEFLIGHT: "one load for everyone who misses the same key",
+    Level.REFRESH: "and values are renewed before they end, and given while they are renewed",
+    Level.LIMITER: "and fewer loads at a time than the database has connections; the others are turned away",
+    Level.WARM: "and no traffic is admitted before a warm-up has reached the hit ratio that the database needs",
+    Level.REPLICA: "and a warm replica takes over before the old primary restarts",
+}
+_ENOUGH = 1_000_000
+REDIS_SECONDS = 0.5
+"""That a lookup waits for Redis; one that hangs leaves its users time for the database."""
+
+
+def options(level: Level, scale: Scale) -> Options:
+    """The guard's options at this level."""
+    chosen: Options = {
+        "hot_keys": scale.keys,
+        "refresh": None,
+        "timeout": REDIS_SECONDS,
+        "max_loads": _ENOUGH,
+        "max_waiting": _ENOUGH,
+    }
+    if level.has(Level.REFRESH):
+        chosen |= {"refresh": XFetch(), "stale": scale.stale}
+    if level.has(Level.LIMITER):
+        chosen |= {"max_loads": scale.loads, "max_wait": scale.wait, "max_waiting": 1000}
+    return chosen

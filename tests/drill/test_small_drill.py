@@ -1,0 +1,154 @@
+"""A small drill on real servers, from the first process to the last figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from herdwatch.drill.replay import rehearsal, session
+from herdwatch.drill.replay.cast import Cast
+from herdwatch.drill.replay.results import Drill, Result
+from herdwatch.drill.replay.running import Run
+from herdwatch.drill.replay.scale import Scale
+from herdwatch.drill.replay.session import Order
+
+RUNS = ("restart:none", "restart:warm", "restart:replica", "deploy")
+WATCH = 14.0
+SCALE = Scale(keys=1500, before=3.0, query=0.05)
+MULTIPLE = 5.0
+
+
+@dataclass
+class Audience:
+    """Remembers what it was shown, and what processes there were while it was."""
+
+    said: list[str] = field(default_factory=list)
+    ended_runs: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    folders: set[Path] = field(default_factory=set)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def began(self, run: Run, cast: Cast, capacity: float) -> None:
+        assert capacity > 0
+        assert cast.name == run.name
+        assert len(cast.sockets) == SCALE.workers
+        self.folders.add(cast.supervisor.folder)
+
+    def going(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+    def ended(self, result: Result) -> None:
+        self.ended_runs.append(result.name)
+
+
+@dataclass(frozen=True)
+class Played:
+    drill: Drill
+    audience: Audience
+    partial: list[tuple[str, int]]
+
+    def __getitem__(self, name: str) -> Result:
+        return next(one for one in self.drill.results if one.name == name)
+
+
+@pytest.fixture(scope="module")
+def played() -> Played:
+    chosen = [session.parse(text) for text in RUNS]
+    runs = tuple(replace(run, scenario=replace(run.scenario, watch=WATCH)) for run in chosen)
+    audience, partial = Audience(), list[tuple[str, int]]()
+    with pytest.MonkeyPatch.context() as patch:
+        # What a busy machine carries is not what is asked here.
+        patch.setattr(rehearsal, "WORST_P99", 5.0)
+        order = Order(runs, seed=7, multiple=MULTIPLE, interval=5, scale=SCALE)
+        drill = session.play(order, audience, lambda one: partial.append((one.partial, len(one.results))))
+    return Played(drill, audience, partial)
+
+
+def test_every_run_comes_to_its_end_and_is_kept_as_partial_until_the_last(played: Played) -> None:
+    names = [session.parse(text).name for text in RUNS]
+    assert [one.name for one in played.drill.results] == played.audience.ended_runs == names
+    *before, last = played.partial
+    assert last == ("", len(RUNS))
+    assert {told for told, _ in before} == {"it has not ended yet"}
+    assert max(played.audience.seconds) > WATCH - 2
+
+
+def test_guard_application_and_postgresql_count_the_same_loads(played: Played) -> None:
+    for result in played.drill.results:
+        assert result.counted.agree, (result.name, result.counted)
+    assert played["restart-none"].counted.scanned > 0
+    assert played["restart-none"].counted.executions is None
+    warm = played["restart-warm"].counted
+    assert warm.executions == warm.scanned > 100
+
+
+def test_the_load_is_the_multiple_of_what_was_measured(played: Played) -> None:
+    drill = played.drill
+    assert drill.multiple == drill.multiple_wanted == MULTIPLE
+    for result in drill.results:
+        assert result.rate == pytest.approx(MULTIPLE * drill.capacity)
+        assert result.requests == pytest.approx(result.rate * WATCH, rel=0.02)
+
+
+def test_an_unprotected_cold_restart_is_told_and_paged_once(played: Played) -> None:
+    result = played["restart-none"]
+    assert [alert.name for alert in result.alerts if alert.severity == "critical"][:1] == ["CacheRestarted"]
+    assert result.pages == 1
+    assert result.paged is not None
+    assert 0 < result.alerts[0].seconds <= result.paged + 1
+    assert result.lowest is not None
+    assert result.lowest < 0.9
+    assert result.peak_sent < result.peak
+
+
+def test_behind_a_closed_door_nothing_but_the_warm_up_asks_the_database(played: Played) -> None:
+    result = played["restart-warm"]
+    shut = [second for second, shed in enumerate(result.curves.shed) if shed >= result.rate * 0.99]
+    assert shut
+    assert sum(result.curves.asked[second] for second in shut) > 100
+    assert result.failed + result.shed < result.requests
+    assert result.peak <= result.capacity
+
+
+def test_a_replica_that_takes_over_leaves_no_cold_moment_and_pages_nobody(played: Played) -> None:
+    result = played["restart-replica"]
+    assert (result.counted.scanned, result.pages, result.recovered) == (0, 0, 0)
+
+
+def test_a_deploy_loses_nobody_s_place(played: Played) -> None:
+    result = played["deploy-limiter"]
+    assert (result.counted.scanned, result.pages) == (0, 0)
+    assert result.requests - result.failed - result.shed > 0.9 * result.requests
+
+
+def test_curves_have_a_value_a_second_and_add_up(played: Played) -> None:
+    for result in played.drill.results:
+        curves = result.curves
+        assert curves.first == -int(SCALE.before)
+        drawn = (curves.asked, curves.sent, curves.hit_ratio, curves.p50, curves.p99, curves.failed, curves.shed)
+        assert {len(one) for one in drawn} == {int(SCALE.before + WATCH)}
+        after = slice(int(SCALE.before), None)
+        assert abs(sum(curves.shed[after]) - result.shed) <= 2
+        assert abs(sum(curves.failed[after]) - result.failed) <= 2
+
+
+def test_a_thousand_requests_for_one_user_are_one_query(played: Played) -> None:
+    [claim] = [one for one in played.drill.claims if "concurrent requests" in one.claimed]
+    assert claim.measured == "1000 of 1000 were served by 1 query"
+    assert claim.holds
+
+
+def test_a_warm_up_at_the_seed_s_pace_ends_with_every_key(played: Played) -> None:
+    [claim] = [one for one in played.drill.claims if "10,000 keys" in one.claimed]
+    assert claim.measured.startswith("10,000 keys in ")
+
+
+def test_nothing_of_it_is_left(played: Played) -> None:
+    [folder] = played.audience.folders
+    assert not folder.exists()
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [command for command in commands if str(folder).encode() in command]
