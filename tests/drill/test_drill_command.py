@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.drill_runs import GOOD
+from tests.leftovers import processes_in
 
 from herdwatch.cli import run
 from herdwatch.drill.replay import session, verdicts
@@ -203,13 +203,3 @@ def test_a_whole_drill_succeeds_if_everything_is_as_it_should_be(
     assert told.err == ("" if code == 0 else wrong)
     assert json.loads((tmp_path / "drill.json").read_text())["passed"] is (code == 0)
     assert run(["drill", "--out", str(tmp_path / "drill.html")]) == code  # written over, as it is a drill's
-
-
-def processes_in(folder: str) -> list[str]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if folder in command:
-                found.append(f"{process.name} {command}")
-    return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.leftovers import processes_in
 
 from herdwatch.drill.replay import rehearsal, session
 from herdwatch.drill.replay.cast import Cast
@@ -150,5 +151,4 @@ def test_a_warm_up_at_the_seed_s_pace_ends_with_every_key(played: Played) -> Non
 def test_nothing_of_it_is_left(played: Played) -> None:
     [folder] = played.audience.folders
     assert not folder.exists()
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert not [command for command in commands if str(folder).encode() in command]
+    assert processes_in(str(folder)) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.leftovers import processes_in
 
 from herdwatch.drill import demo
 from herdwatch.drill.timeline import Timeline
@@ -63,17 +63,6 @@ def test_ctrl_c_at_any_moment_of_the_demo_leaves_nothing(moment: str, tmp_path: 
     assert (demo_run.returncode, complaint) == (130, "herdwatch: interrupted\n")
     assert processes_in(str(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
-
-
-def processes_in(folder: str) -> list[str]:
-    """Running processes whose command line names the folder, as `pid command`."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if folder in command:
-                found.append(f"{process.name} {command}")
-    return found
 
 
 def test_a_step_that_does_not_happen_is_named() -> None:
