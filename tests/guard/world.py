@@ -11,6 +11,7 @@ from typing import Any
 import herdwatch.guard.core
 import herdwatch.guard.guard
 import herdwatch.guard.keeper
+import herdwatch.guard.line
 import herdwatch.guard.load
 from herdwatch.guard import Guard, LoadCancelled, LoadTimeout, RemoteLoadError, Shed, values
 from herdwatch.guard.commands import Command
@@ -21,7 +22,13 @@ from herdwatch.guard.wakeups import Watch
 
 KEYS = ("a", "b{b}")
 TTL, LEASE, LOAD_TIMEOUT, POLL = 10.0, 2.0, 30.0, 0.31
-PLACES = (herdwatch.guard.core, herdwatch.guard.guard, herdwatch.guard.keeper, herdwatch.guard.load)
+PLACES = (
+    herdwatch.guard.core,
+    herdwatch.guard.guard,
+    herdwatch.guard.keeper,
+    herdwatch.guard.line,
+    herdwatch.guard.load,
+)
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):

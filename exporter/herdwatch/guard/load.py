@@ -109,6 +109,10 @@ class Load(Entry[bytes]):
         """Whether anyone waits."""
         return any(not future.done() for future in self.waiters)
 
+    def crowd(self) -> int:
+        """How many callers wait, for the limiter: at once, so with followers of the probe who have left since."""
+        return len(self.waiters) or int(self.task is None)  # who loads alone is no waiter
+
 
 class LoadStage:
     """Runs loads for one guard."""
@@ -297,7 +301,7 @@ class LoadStage:
                 raise Shed("no load slot is free; the old value is given")
         load.limbo = ("shed", "shed")
         try:
-            await self._limiter.enter()
+            await self._limiter.enter(load.crowd)
         except Shed:
             load.classify("shed", "shed")
             raise

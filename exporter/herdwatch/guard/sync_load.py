@@ -47,6 +47,10 @@ class SyncLoad(SyncEntry[bytes]):
         header = None if raw is None else values.unpack(raw)
         self.seen = None if header is None else header[1]
 
+    def crowd(self) -> int:
+        """How many callers wait, for the limiter: its leader, and those who follow."""
+        return 1 + len(self.waiters)
+
 
 class SyncLoadStage:
     """Runs loads for one guard. `self.entries.lock` guards the counts too."""
@@ -254,7 +258,7 @@ class SyncLoadStage:
             return
         self._give_way(load, "no load slot is free; the old value is given")
         try:
-            self._limiter.enter()
+            self._limiter.enter(load.crowd)
         except Shed:
             load.late = "shed"
             self._first(load, "shed")
