@@ -125,10 +125,10 @@ class Cast:
                 guard.close()
 
     def remember(self, lookups: int) -> None:
-        """Write a journal such as a process of the application leaves that has seen so many lookups and ended."""
+        """Write a journal such as a process of the application leaves that has seen about so many lookups."""
         shares = popularity.shares(self.scale.keys, self.scale.exponent)
         counts = {users.name(user): round(share * lookups) for user, share in enumerate(shares, 1)}
-        group = journals.Group(lookups, 0, {key: count for key, count in counts.items() if count})
+        group = journals.Group(sum(counts.values()), 0, {key: count for key, count in counts.items() if count})
         journal = journals.Journal(self.name, SERVICE, time.time(), {GROUP: group})
         path = self.journal / f"{self.name}.{SERVICE}.before{journals.SUFFIX}"
         path.write_text("".join(journals.lines(journal)), encoding="utf-8")

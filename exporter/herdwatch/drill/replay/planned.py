@@ -11,6 +11,9 @@ from herdwatch.drill.replay.scenarios import WARM_SHARE
 from herdwatch.operations.plan import arithmetic
 from herdwatch.operations.plan.arithmetic import Question
 
+SHUT = 0.99
+"""Share of the requests that are turned away in a second in which nobody is admitted."""
+
 
 class Row(NamedTuple):
     """A figure that was planned and measured; `error` is their difference as a share of what was measured."""
@@ -57,12 +60,28 @@ def _rows(asked: Question, runs: Mapping[str, Result]) -> Iterator[Row]:
         if limited.recovered:
             back = arithmetic.recovery_seconds(asked, 0.95)
             yield _row("back at 95 % hits by its own traffic, s", back, limited.recovered, "mean field, see the plan")
-    if (warmed := runs.get("restart-warm")) and warmed.recovered:
+    if warmed := runs.get("restart-warm"):
         keys, (_, pace) = arithmetic.keys_to_warm(asked), arithmetic.tightest_pace(asked)
         yield _row("peak of a warm-up, loads/s", pace, warmed.peak, f"{WARM_SHARE:g} * C, as it was told")
-        yield _row("warm before admitting, s", keys / pace, warmed.recovered, f"{keys:,} keys / {pace:.0f} loads/s")
+        yield _row("warm before admitting, s", keys / pace, _shut(warmed), f"{keys:,} keys / {pace:.0f} loads/s")
+        share = arithmetic.loads_when_admitted(asked) / asked.peak_rps
+        if admitted := _admitted(warmed):
+            yield _row("hit ratio when admitted, %", 100 * (1 - share), 100 * admitted, "p(1) + ... + p(keys)")
     if promoted := runs.get("restart-replica"):
         yield _row("peak with a replica, loads/s", 0.0, promoted.peak, "nothing is cold")
+
+
+def _shut(result: Result) -> float:
+    """Seconds for which nobody was admitted."""
+    return float(sum(shed >= SHUT * result.rate for shed in result.curves.shed))
+
+
+def _admitted(result: Result) -> float | None:
+    """The hit ratio of the second after the first one with traffic again: that one is not whole."""
+    ratios = result.curves.hit_ratio[-result.curves.first :]
+    shed = result.curves.shed[-result.curves.first :]
+    again = [ratio for ratio, turned_away in zip(ratios, shed, strict=True) if turned_away < SHUT * result.rate]
+    return again[1] if len(again) > 1 else None
 
 
 def _row(what: str, planned: float, measured: float, formula: str) -> Row:

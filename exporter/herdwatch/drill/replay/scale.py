@@ -36,5 +36,5 @@ class Scale:
     """How long a load waits for one of these places before its callers are turned away."""
     trickle: float = 10.0
     """Requests a second while Prometheus learns what is normal."""
-    before: float = 6.0
+    before: float = 5.0
     """How long the full load runs before the fault."""

@@ -18,14 +18,15 @@ from herdwatch.drill.replay.results import Drill, Result
 from herdwatch.drill.replay.running import Run
 
 LOOK_SECONDS = 1.0
-HEADS = (
-    *("run", "asked, peak", "queries", "p50", "p99", "failed", "shed", "worst hits", "95 % after"),
-    *("alerts", "page", "pages", "counts"),
-)
-LEGEND = (
-    "asked, peak: queries asked for in the busiest second, times the capacity. p50, p99: from the intended start. "
-    "counts: guard, application and PostgreSQL counted the same loads."
-)
+HEADS = ("run", "peak", "queries", "p50", "p99", "failed", "shed", "hits", "back", "fired", "page", "pages", "counts")
+LEGEND = """\
+peak     queries asked for in the busiest second, as a multiple of the capacity; queries: all of them
+p50 p99  latency from when a request was due, of all that were not turned away (shed) on purpose
+hits     hit ratio of the worst second; back: seconds until 95 % again
+fired    seconds from the fault to the first alert; page: until it was delivered; pages: how many there were
+counts   whether guard, application and PostgreSQL counted the same loads"""
+WIDTH = 120
+"""Of the table where no terminal says how wide it is."""
 UNKNOWN = "-"
 
 
@@ -33,7 +34,8 @@ class Terminal:
     """On a terminal a live table; elsewhere a line when something happens. Use as a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(file=sys.stdout, highlight=False)
+        found = console or Console(file=sys.stdout, highlight=False)
+        self._console = found if found.is_terminal else Console(file=found.file, highlight=False, width=WIDTH)
         self._rows: list[tuple[str, ...]] = []
         self._live: Live | None = None
         self._cast: Cast | None = None
@@ -92,6 +94,9 @@ class Terminal:
         if drill.results:
             self._console.print(_table([row(result) for result in drill.results]))
             self.say(LEGEND)
+            for result in drill.results:
+                fired = ", ".join(f"{one.name} after {one.seconds:.0f} s" for one in result.alerts) or "no alert"
+                self.say(f"{result.name}: {fired}")
         for line in told(drill):
             self.say(line)
 
@@ -133,7 +138,7 @@ def row(result: Result) -> tuple[str, ...]:
         f"{result.shed:,}",
         UNKNOWN if result.lowest is None else f"{result.lowest:.0%}",
         UNKNOWN if result.recovered is None else f"{result.recovered:.0f} s",
-        ", ".join(f"{one.name} {one.seconds:.0f} s" for one in result.alerts) or "none",
+        f"{result.alerts[0].seconds:.0f} s" if result.alerts else UNKNOWN,
         UNKNOWN if result.paged is None else f"{result.paged:.0f} s",
         str(result.pages),
         "agree" if result.counted.agree else "DIFFER",
@@ -143,7 +148,7 @@ def row(result: Result) -> tuple[str, ...]:
 def _table(rows: list[tuple[str, ...]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for head in HEADS:
-        table.add_column(head, justify="left" if head in ("run", "alerts", "counts") else "right")
+        table.add_column(head, justify="left" if head in ("run", "counts") else "right", no_wrap=True)
     for cells in rows:
         table.add_row(*cells)
     return table
