@@ -22,7 +22,7 @@ def said(drill: Drill, **options: object) -> str:
     with terminal:
         for result in drill.results:
             terminal.ended(result)
-        terminal.conclude(drill)
+    terminal.conclude(drill)
     return file.getvalue()
 
 

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 
 from herdwatch import metrics
 from herdwatch.config import parse
+from herdwatch.drill.replay import recording as drilled
+from herdwatch.drill.replay import session, verdicts
+from herdwatch.drill.replay.running import Run
 from herdwatch.errors import CheckFailed, UsageError
 from herdwatch.proof.plays import Series
 from herdwatch.proof.recordings import __main__ as program
@@ -24,6 +27,13 @@ from herdwatch.proof.recordings.scenarios import SCENARIOS
 PATHS = sorted(FOLDER.glob("*.json"))
 MOST_BYTES = 25_000
 FEWEST = 14
+FEWEST_DRILLED = 4
+LEARNT_SECONDS = 60
+"""Of a drill's own past: Prometheus knows by then what is normal, and the runs do not wait longer."""
+CALM_SECONDS = 30
+"""After a run of a drill was watched."""
+LONGEST_DRILL = 1800
+"""Seconds: the servers of all runs of a drill start before the first one."""
 TOLD = {
     *("CacheRestarted", "CacheKeysLost", "CacheDown", "CacheLoading", "CacheRestartLoop", "CacheStampede"),
     *("CacheExporterDown", "CacheTargetDown", "CacheHitRateLow", "SingleflightDisabled", "CacheEvicting"),
@@ -46,10 +56,30 @@ def recording(path: Path) -> Recording:
     return load.read(path)
 
 
+def run_of(recording: Recording) -> Run | None:
+    """The run of a drill that was recorded; None for a recording that is none."""
+    if not recording.name.startswith(drilled.PREFIX):
+        return None
+    scenario, _, level = recording.name.removeprefix(drilled.PREFIX).rpartition("-")
+    return session.parse(f"{scenario}:{level}")
+
+
 def test_every_scenario_is_recorded_and_every_recording_says_what_its_scenario_says() -> None:
     said = {one.name: (one.about, one.told, one.capacity) for one in SCENARIOS}
     assert len(said) == len(SCENARIOS) >= FEWEST
-    assert {one.name: (one.about, one.told, one.capacity) for one in load.recordings()} == said
+    found = [one for one in load.recordings() if run_of(one) is None]
+    assert {one.name: (one.about, one.told, one.capacity) for one in found} == said
+
+
+def test_drills_are_recorded_and_each_says_what_its_scenario_says_at_its_level() -> None:
+    runs = [(run, one) for one in load.recordings() if (run := run_of(one)) is not None]
+    assert len(runs) >= FEWEST_DRILLED
+    assert {bool(one.told) for _, one in runs} == {True, False}
+    for run, one in runs:
+        assert (one.about, one.told) == (drilled.about(run), verdicts.expected(run.scenario, run.level))
+        assert [cache.name for cache in one.caches] == [run.name]
+        assert sum("cache" in target.labels for target in one.targets) == 1 + run.replicas
+        assert one.capacity
 
 
 def test_a_file_is_small_and_written_as_it_would_be_written_again(path: Path, tmp_path: Path) -> None:
@@ -61,8 +91,9 @@ def test_what_is_told_is_an_alert_of_ours_and_it_happens_after_minutes_and_long_
     recording: Recording,
 ) -> None:
     assert set(recording.told) <= TOLD
-    assert recording.zero >= 150
-    assert recording.seconds - recording.zero >= 240
+    run = run_of(recording)
+    assert recording.zero >= (150 if run is None else LEARNT_SECONDS)
+    assert recording.seconds - recording.zero >= (240 if run is None else run.scenario.watch + CALM_SECONDS)
 
 
 def test_samples_are_in_order_one_scrape_apart_and_never_on_the_grid(recording: Recording) -> None:
@@ -121,9 +152,10 @@ def test_after_a_failed_scrape_of_a_cache_nothing_but_up_is_there(recording: Rec
 
 
 def test_nothing_depends_on_the_day_of_the_recording(recording: Recording) -> None:
+    earliest = -300 if run_of(recording) is None else -LONGEST_DRILL
     for series in recording.play().series:
         if series.name == "cache_start_time_seconds":
-            assert all(value is None or -300 < value < recording.seconds for _, value in series.points)
+            assert all(value is None or earliest < value < recording.seconds for _, value in series.points)
 
 
 def test_its_configuration_lists_its_caches(recording: Recording) -> None:
