@@ -12,8 +12,11 @@ import psycopg
 import pytest
 from tests.waiting import until
 
-from herdwatch.drill.replay import users
+from herdwatch.drill.replay import session, users
 from herdwatch.drill.replay.logs import Query
+from herdwatch.drill.replay.scale import Scale
+from herdwatch.drill.replay.session import Order
+from herdwatch.drill.replay.stage import Behind
 from herdwatch.drill.replay.users import Database, PoolExhausted, Users
 from herdwatch.errors import HerdwatchError, StackError, ToolError
 from herdwatch.stack import Supervisor
@@ -102,6 +105,15 @@ def test_capacity_is_what_connections_and_query_time_make_it(postgres: PostgresS
     assert time.monotonic() - began >= 2.0
     # 40 is what the sleeps alone allow; a machine that is busy takes longer for each.
     assert 4 <= found <= 40
+
+
+def test_a_database_with_too_few_connections_is_told_before_anything_starts(table: Users) -> None:
+    assert table.room() == 297
+    behind = Behind("", table, 100.0)
+    scale = Scale(workers=10, pool=9)
+    with pytest.raises(StackError, match=r"lets 297 connections in, and these 5 runs need 635; play fewer"):
+        session._refuse_too_many(behind, Order(scale=scale))
+    session._refuse_too_many(behind, Order())
 
 
 def test_a_drill_drops_what_it_made(postgres: PostgresServer, table: Users) -> None:

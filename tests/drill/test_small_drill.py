@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.leftovers import processes_in
 
-from herdwatch.drill.replay import rehearsal, session
+from herdwatch.drill.replay import rehearsal, session, users
 from herdwatch.drill.replay.cast import Cast
 from herdwatch.drill.replay.results import Drill, Result
 from herdwatch.drill.replay.running import Run
 from herdwatch.drill.replay.scale import Scale
 from herdwatch.drill.replay.session import Order
+from herdwatch.stack.postgres import PostgresServer
 
 RUNS = ("restart:none", "restart:warm", "restart:replica", "deploy")
 WATCH = 14.0
@@ -57,14 +59,14 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def played() -> Played:
+def played(postgres: PostgresServer) -> Played:
     chosen = [session.parse(text) for text in RUNS]
     runs = tuple(replace(run, scenario=replace(run.scenario, watch=WATCH)) for run in chosen)
     audience, partial = Audience(), list[tuple[str, int]]()
     with pytest.MonkeyPatch.context() as patch:
         # What a busy machine carries is not what is asked here.
         patch.setattr(rehearsal, "WORST_P99", 5.0)
-        order = Order(runs, seed=7, multiple=MULTIPLE, interval=5, scale=SCALE)
+        order = Order(runs, seed=7, multiple=MULTIPLE, interval=5, scale=SCALE, database=postgres.dsn)
         drill = session.play(order, audience, lambda one: partial.append((one.partial, len(one.results))))
     return Played(drill, audience, partial)
 
@@ -146,6 +148,13 @@ def test_a_thousand_requests_for_one_user_are_one_query(played: Played) -> None:
 def test_a_warm_up_at_the_seed_s_pace_ends_with_every_key(played: Played) -> None:
     [claim] = [one for one in played.drill.claims if "10,000 keys" in one.claimed]
     assert claim.measured.startswith("10,000 keys in ")
+
+
+@pytest.mark.usefixtures("played")
+def test_a_database_of_one_s_own_is_left_as_it_was(postgres: PostgresServer) -> None:
+    with psycopg.connect(postgres.dsn) as connection:
+        found = connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = %s", (users.SCHEMA,)).fetchone()
+    assert found == (0,)
 
 
 def test_nothing_of_it_is_left(played: Played) -> None:

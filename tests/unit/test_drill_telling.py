@@ -18,7 +18,7 @@ BARE = replace(GOOD, name="restart-none", peak=1150.0, p99=None, recovered=None,
 
 def said(drill: Drill, **options: object) -> str:
     file = io.StringIO()
-    terminal = Terminal(Console(file=file, **options))  # type: ignore[arg-type]
+    terminal = Terminal(Console(file=file, highlight=False, **options))  # type: ignore[arg-type]
     with terminal:
         for result in drill.results:
             terminal.ended(result)

@@ -24,6 +24,12 @@ class Level(StrEnum):
         """In words."""
         return _ABOUT[self]
 
+    @property
+    def guards(self) -> str:
+        """Those that it has, in words."""
+        names = [level.value for level in Level if level != Level.NONE and self.has(level)]
+        return f"with {', '.join(names[:-1])}{' and ' if names[:-1] else ''}{names[-1]}" if names else "without a guard"
+
     def has(self, other: Level) -> bool:
         """Whether this level includes the other one."""
         return list(Level).index(self) >= list(Level).index(other)
@@ -32,10 +38,10 @@ class Level(StrEnum):
 _ABOUT = {
     Level.NONE: "no guard: read, load what is missing, store it",
     Level.SINGLEFLIGHT: "one load for everyone who misses the same key",
-    Level.REFRESH: "and values are renewed before they end, and given while they are renewed",
-    Level.LIMITER: "and fewer loads at a time than the database has connections; the others are turned away",
-    Level.WARM: "and no traffic is admitted before a warm-up has reached the hit ratio that the database needs",
-    Level.REPLICA: "and a warm replica takes over before the old primary restarts",
+    Level.REFRESH: "values are renewed before they end, and given while they are renewed",
+    Level.LIMITER: "fewer loads at a time than the database has connections; who finds no place is turned away",
+    Level.WARM: "no traffic is admitted before a warm-up has reached the hit ratio that the database needs",
+    Level.REPLICA: "a warm replica takes over before the old primary restarts, in place of a warm-up",
 }
 _ENOUGH = 1_000_000
 REDIS_SECONDS = 0.5

@@ -32,6 +32,11 @@ class Run:
         return f"{self.scenario.name}-{self.level}"
 
     @property
+    def about(self) -> str:
+        """In words."""
+        return f"{self.scenario.about}; {self.level.guards}"
+
+    @property
     def replicas(self) -> int:
         """How many its cache has."""
         return int(self.level == Level.REPLICA)
@@ -85,7 +90,7 @@ def _measured(
         name=run.name,
         scenario=run.scenario.name,
         level=run.level.value,
-        about=f"{run.scenario.about}; {run.level.about}",
+        about=run.about,
         rate=rate,
         capacity=behind.capacity,
         seconds=watch,

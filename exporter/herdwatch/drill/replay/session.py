@@ -15,11 +15,13 @@ from herdwatch.drill.replay.running import Run
 from herdwatch.drill.replay.scale import MULTIPLE, Scale
 from herdwatch.drill.replay.scenarios import SCENARIOS
 from herdwatch.drill.replay.stage import Behind, Watchers
-from herdwatch.errors import UsageError
+from herdwatch.errors import StackError, UsageError
 from herdwatch.stack import Supervisor, WebhookReceiver
 from herdwatch.tools import find
 
 CORES = 2
+SPARE = 5
+"""Connections for the drill's own questions."""
 INTERVALS = (5, 15, 30, 60)
 LADDER = (Level.NONE, Level.SINGLEFLIGHT, Level.LIMITER, Level.WARM, Level.REPLICA)
 """The levels of the short set; refresh changes nothing about a restart."""
@@ -109,6 +111,7 @@ def _play(
 ) -> Drill:
     scale = order.scale
     audience.say(f"The database takes {behind.capacity:.0f} queries a second.")
+    _refuse_too_many(behind, order)
     multiple = rehearsal.allowed(supervisor, behind, scale, order.multiple, order.seed)
     rate = multiple * behind.capacity
     audience.say(f"The application gets {rate:,.0f} requests a second, {_times(multiple, order.multiple)}.")
@@ -145,6 +148,17 @@ def _play(
     drill.partial = ""
     keep(drill)
     return drill
+
+
+def _refuse_too_many(behind: Behind, order: Order) -> None:
+    """Every process keeps its connections from the start, and a rehearsal and a warm-up need some besides."""
+    needed = (len(order.runs) + 2) * order.scale.workers * order.scale.pool + SPARE
+    room = behind.users.room()
+    if room < needed:
+        raise StackError(
+            f"the database lets {room} connections in, and these {len(order.runs)} runs need {needed}; "
+            "play fewer of them at a time, or raise its max_connections"
+        )
 
 
 def _casts(supervisor: Supervisor, order: Order, behind: Behind) -> dict[Run, Cast]:

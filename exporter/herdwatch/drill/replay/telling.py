@@ -61,7 +61,7 @@ class Terminal:
         """A run begins."""
         self._cast, self._name, self._capacity, self._looked = cast, run.name, capacity, 0.0
         if self._live is None:
-            self.say(f"{run.name}: {run.scenario.about}; {run.level.about}")
+            self.say(f"{run.name}: {run.about}")
         else:
             self._show((run.name, "full load", *[""] * (len(HEADS) - 2)))
 

@@ -77,6 +77,13 @@ class Users:
             row = connection.execute(query, (SCHEMA,)).fetchone()
         return int(row[0]) if row else 0
 
+    def room(self) -> int:
+        """How many connections the server lets in that are not kept for its administrators."""
+        with self._connection() as connection:
+            query = "SELECT current_setting('max_connections')::int - current_setting(%s)::int"
+            row = connection.execute(query, ("superuser_reserved_connections",)).fetchone()
+        return int(row[0]) if row else 0
+
     def drop(self) -> None:
         """Leave nothing behind."""
         with self._connection() as connection:
