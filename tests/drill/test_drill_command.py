@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -122,17 +121,10 @@ def test_the_short_set_climbs_the_ladder_and_all_is_everything() -> None:
     )
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that everybody may enter; those of pytest are for one user."""
-    with tempfile.TemporaryDirectory(prefix="drill-", dir="/tmp") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
 @pytest.mark.parametrize("moment", ["Starting", "The database takes"])
-def test_ctrl_c_stops_everything(moment: str, tmp_path: Path, open_folder: Path) -> None:
-    folder, out = open_folder, tmp_path / "drill.html"
+def test_ctrl_c_stops_everything(moment: str, tmp_path: Path) -> None:
+    folder, out = tmp_path / "t", tmp_path / "drill.html"
+    folder.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "herdwatch", "drill", "--out", str(out)],
         stdout=subprocess.PIPE,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import socket
+import stat
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,7 +22,6 @@ from herdwatch.drill.replay.stage import Behind
 from herdwatch.drill.replay.users import Database, PoolExhausted, Users
 from herdwatch.errors import HerdwatchError, StackError, ToolError
 from herdwatch.stack import Supervisor
-from herdwatch.stack import postgres as embedded
 from herdwatch.stack.postgres import PostgresServer
 
 ROWS = 50
@@ -54,9 +55,9 @@ def test_it_lets_nobody_in_without_its_password_which_is_in_no_command_line(post
 def test_it_ends_with_its_supervisor_and_leaves_no_folder() -> None:
     with Supervisor() as supervisor:
         server = PostgresServer(supervisor)
-        folder, port = supervisor.folder, server.port
+        folders, port = (supervisor.folder, server.folder), server.port
     assert not server.process.running
-    assert not folder.exists()
+    assert not [folder for folder in folders if folder.exists()]
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -137,10 +138,16 @@ def test_a_schema_that_is_somebody_elses_is_left_alone(postgres: PostgresServer)
     query(postgres.dsn, f"DROP SCHEMA {users.SCHEMA} CASCADE")
 
 
-def test_as_root_a_folder_that_others_may_not_enter_is_said(tmp_path: Path) -> None:
+def test_a_folder_for_others_is_one_that_they_may_enter_and_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tmp_path.chmod(0o700)
-    with pytest.raises(StackError, match=f"other users may not enter {tmp_path}; set TMPDIR to a folder"):
-        embedded._refuse_closed(tmp_path / "herdwatch-1")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Supervisor() as supervisor:
+        folder = supervisor.folder_for_others()
+        assert tmp_path not in folder.parents
+        assert all(path.stat().st_mode & stat.S_IXOTH for path in (folder, *folder.parents))
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import secrets
 import shutil
-import stat
 import subprocess
 from pathlib import Path
 
@@ -29,15 +28,13 @@ class PostgresServer:
     """
 
     def __init__(self, supervisor: Supervisor, *, name: str = "postgresql") -> None:
-        self._folder = supervisor.folder / name
-        self._folder.mkdir()
         root = os.geteuid() == 0
+        self.folder = (supervisor.folder_for_others() if root else supervisor.folder) / name
+        self.folder.mkdir()
         self._user = NOBODY if root else None
-        binaries = _copied(_installation(), self._folder) if root else _installation()
+        binaries = _copied(_installation(), self.folder) if root else _installation()
         if root:
-            supervisor.folder.chmod(0o711)
-            _refuse_closed(supervisor.folder)
-            os.chown(self._folder, NOBODY, NOBODY)
+            os.chown(self.folder, NOBODY, NOBODY)
         self._password = secrets.token_urlsafe(16)
         self.port = free_port()
         data = self._initialise(binaries / "bin" / "initdb")
@@ -45,7 +42,7 @@ class PostgresServer:
         settings |= {"fsync": "off", "max_connections": 300, "autovacuum": "off", "max_wal_size": "64MB"}
         command = [str(binaries / "bin" / "postgres"), "-D", str(data)]
         command += [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        self.process = supervisor.start(name, command, cwd=self._folder, user=self._user)
+        self.process = supervisor.start(name, command, cwd=self.folder, user=self._user)
         self.process.wait_until(self._answers, seconds=START_SECONDS)
 
     @property
@@ -54,7 +51,7 @@ class PostgresServer:
         return f"host=127.0.0.1 port={self.port} user=postgres password={self._password} dbname=postgres"
 
     def _initialise(self, initdb: Path) -> Path:
-        data, secret = self._folder / "data", self._folder / "password"
+        data, secret = self.folder / "data", self.folder / "password"
         secret.touch(0o600)
         secret.write_text(self._password)
         if self._user is not None:
@@ -68,7 +65,7 @@ class PostgresServer:
                 capture_output=True,
                 text=True,
                 timeout=START_SECONDS,
-                cwd=self._folder,
+                cwd=self.folder,
                 user=self._user,
                 group=self._user,
                 extra_groups=None if self._user is None else [],
@@ -87,15 +84,6 @@ class PostgresServer:
         except psycopg.Error:
             return False
         return True
-
-
-def _refuse_closed(folder: Path) -> None:
-    for parent in folder.parents:
-        if not parent.stat().st_mode & stat.S_IXOTH:
-            raise StackError(
-                f"PostgreSQL does not run as root, and other users may not enter {parent}; set TMPDIR to a folder that "
-                "everybody may enter, such as /tmp, or run this as another user"
-            )
 
 
 def _installation() -> Path:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -143,6 +144,7 @@ class Supervisor:
         self._processes: list[Process] = []
         self._ending: list[Process] = []
         self._folder: Path | None = None
+        self._elsewhere: list[Path] = []
         self._before: Any = None
 
     def __enter__(self) -> Self:
@@ -158,7 +160,8 @@ class Supervisor:
         try:
             for process in reversed(self._processes):
                 process.stop()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for folder in (self.folder, *self._elsewhere):
+                shutil.rmtree(folder, ignore_errors=True)
         finally:
             signal.signal(signal.SIGINT, interrupt)
             signal.signal(signal.SIGTERM, self._before)
@@ -169,6 +172,21 @@ class Supervisor:
         if self._folder is None:
             raise StackError("a Supervisor owns a folder only while it is entered")
         return self._folder
+
+    def folder_for_others(self) -> Path:
+        """A temporary folder that other users may enter, removed at the end; raises StackError where there is none.
+
+        It is in TMPDIR, or in /tmp where TMPDIR is somebody's own.
+        """
+        for place in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - that is what it is for
+            if all(path.stat().st_mode & stat.S_IXOTH for path in (place, *place.resolve().parents)):
+                folder = Path(tempfile.mkdtemp(prefix="herdwatch-", dir=place))
+                self._elsewhere.append(folder)
+                folder.chmod(0o711)
+                return folder
+        raise StackError(
+            "other users may enter neither TMPDIR nor /tmp; set TMPDIR to a folder that everybody may enter"
+        )
 
     def start(
         self,

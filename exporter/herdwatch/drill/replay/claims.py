@@ -18,8 +18,8 @@ def _of(runs: Mapping[str, Result]) -> Iterator[Claim]:
         yield Claim(
             "50,000 req/s, all miss cache, database overwhelmed (20x capacity)",
             f"{bare.rate:,.0f} req/s, {_percent(bare.lowest)} hits in the worst second, as the hottest keys are back "
-            f"with their first load; the database was asked for {bare.peak_ratio:.1f} times its capacity at the peak, and "
-            f"{_share(bare.failed, bare)} of the requests failed",
+            f"with their first load; the database was asked for {bare.peak_ratio:.1f} times its capacity at the peak, "
+            f"and {_share(bare.failed, bare)} of the requests failed",
             f"restart without a guard, at {bare.rate / bare.capacity:.3g} times the capacity: queries asked for in the "
             "busiest second by the application's log, over the capacity that was measured first",
             holds=bare.peak_ratio >= LEAST_MULTIPLE,
