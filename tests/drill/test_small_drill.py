@@ -9,16 +9,17 @@ import psycopg
 import pytest
 from tests.leftovers import processes_in
 
-from herdwatch.drill.replay import rehearsal, session, users
+from herdwatch.drill.replay import recording, rehearsal, session, users
 from herdwatch.drill.replay.cast import Cast
 from herdwatch.drill.replay.results import Drill, Result
 from herdwatch.drill.replay.running import Run
 from herdwatch.drill.replay.scale import Scale
 from herdwatch.drill.replay.session import Order
+from herdwatch.proof.recordings import load
 from herdwatch.stack.postgres import PostgresServer
 
-RUNS = ("restart:none", "restart:warm", "restart:replica", "deploy")
-WATCH = 20.0
+RUNS = {"restart:none": 20.0, "restart:warm": 12.0, "restart:replica": 10.0, "deploy": 14.0}
+"""Runs, and for how many seconds each is watched."""
 SCALE = Scale(keys=3000, before=3.0, query=0.05)
 MULTIPLE = 5.0
 
@@ -59,14 +60,20 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def played(postgres: PostgresServer) -> Played:
-    chosen = [session.parse(text) for text in RUNS]
-    runs = tuple(replace(run, scenario=replace(run.scenario, watch=WATCH)) for run in chosen)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recordings")
+
+
+@pytest.fixture(scope="module")
+def played(postgres: PostgresServer, folder: Path) -> Played:
+    chosen = {session.parse(text): watch for text, watch in RUNS.items()}
+    runs = tuple(replace(run, scenario=replace(run.scenario, watch=watch)) for run, watch in chosen.items())
     audience, partial = Audience(), list[tuple[str, int]]()
     with pytest.MonkeyPatch.context() as patch:
         # What a busy machine carries is not what is asked here.
         patch.setattr(rehearsal, "WORST_P99", 5.0)
-        order = Order(runs, seed=7, multiple=MULTIPLE, interval=5, scale=SCALE, database=postgres.dsn)
+        patch.setattr(recording, "SETTLE", 1)
+        order = Order(runs, seed=7, multiple=MULTIPLE, interval=5, scale=SCALE, database=postgres.dsn, record=folder)
         drill = session.play(order, audience, lambda one: partial.append((one.partial, len(one.results))))
     return Played(drill, audience, partial)
 
@@ -77,7 +84,7 @@ def test_every_run_comes_to_its_end_and_is_kept_as_partial_until_the_last(played
     *before, last = played.partial
     assert last == ("", len(RUNS))
     assert {told for told, _ in before} == {"it has not ended yet"}
-    assert max(played.audience.seconds) > WATCH - 2
+    assert max(played.audience.seconds) > max(RUNS.values()) - 2
 
 
 def test_guard_application_and_postgresql_count_the_same_loads(played: Played) -> None:
@@ -94,7 +101,7 @@ def test_the_load_is_the_multiple_of_what_was_measured(played: Played) -> None:
     assert drill.multiple == drill.multiple_wanted == MULTIPLE
     for result in drill.results:
         assert result.rate == pytest.approx(MULTIPLE * drill.capacity)
-        assert result.requests == pytest.approx(result.rate * WATCH, rel=0.02)
+        assert result.requests == pytest.approx(result.rate * result.seconds, rel=0.02)
 
 
 def test_an_unprotected_cold_restart_is_told_and_paged_once(played: Played) -> None:
@@ -133,10 +140,22 @@ def test_curves_have_a_value_a_second_and_add_up(played: Played) -> None:
         curves = result.curves
         assert curves.first == -int(SCALE.before)
         drawn = (curves.asked, curves.sent, curves.hit_ratio, curves.p50, curves.p99, curves.failed, curves.shed)
-        assert {len(one) for one in drawn} == {int(SCALE.before + WATCH)}
+        assert {len(one) for one in drawn} == {int(SCALE.before + result.seconds)}
         after = slice(int(SCALE.before), None)
         assert abs(sum(curves.shed[after]) - result.shed) <= 2
         assert abs(sum(curves.failed[after]) - result.failed) <= 2
+
+
+def test_what_prometheus_had_of_each_run_is_a_recording(played: Played, folder: Path) -> None:
+    found = {one.name: one for one in load.recordings(folder)}
+    assert found.keys() == {f"drill-{one.name}" for one in played.drill.results}
+    bare = found["drill-restart-none"]
+    assert (bare.told, bare.scrape_interval) == (("CacheRestarted",), 5)
+    assert (bare.capacity, bare.peak) == (round(played.drill.capacity, 1), round(MULTIPLE * played.drill.capacity, 1))
+    [cache] = [one for one in bare.targets if "cache" in one.labels]
+    starts = [value for value in cache.series["cache_start_time_seconds"] if value is not None]
+    assert starts[0] < 0 < bare.zero - 1 <= starts[-1] <= bare.zero + 5
+    assert len([one for one in found["drill-restart-replica"].targets if "cache" in one.labels]) == 2
 
 
 def test_a_thousand_requests_for_one_user_are_one_query(played: Played) -> None:

@@ -60,6 +60,10 @@ def drill(
         str | None,
         typer.Option(metavar="DSN", help="Your own PostgreSQL, its password in PGPASSWORD; by default one is made."),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep there what Prometheus had of each run, as herdwatch score plays it."),
+    ] = None,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="The report, an HTML page; beside it the same as JSON.")
     ] = Path("drill.html"),
@@ -71,7 +75,13 @@ def drill(
         print("\n".join(command.listed()))
         return
     order = command.ordered(
-        runs or (), everything=everything, seed=seed, multiple=multiple, interval=scrape_interval, database=database
+        runs or (),
+        everything=everything,
+        seed=seed,
+        multiple=multiple,
+        interval=scrape_interval,
+        database=database,
+        record=record,
     )
     command.run(order, out)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from herdwatch.drill.replay import page, session
+from herdwatch.drill.replay import page, recording, session
 from herdwatch.drill.replay.levels import Level
 from herdwatch.drill.replay.results import Drill
 from herdwatch.drill.replay.scenarios import SCENARIOS
@@ -37,6 +37,7 @@ def ordered(
     multiple: float = 20.0,
     interval: int = 15,
     database: str | None = None,
+    record: Path | None = None,
 ) -> Order:
     """What to do, from texts; raises UsageError, which says what is wrong."""
     if everything and runs:
@@ -44,7 +45,9 @@ def ordered(
     chosen = session.ALL if everything else tuple(map(session.parse, runs)) or session.SHORT
     if database is not None:
         check_dsn(database)
-    order = Order(chosen, seed=seed, multiple=multiple, interval=interval, database=database)
+    if record is not None:
+        recording.check(record)
+    order = Order(chosen, seed=seed, multiple=multiple, interval=interval, database=database, record=record)
     session.check(order)
     return order
 

@@ -43,9 +43,17 @@ class Run:
 
 
 def carry_out(
-    run: Run, cast: Cast, behind: Behind, watchers: Watchers, rate: float, show: Callable[[float], None]
+    run: Run,
+    cast: Cast,
+    behind: Behind,
+    watchers: Watchers,
+    rate: float,
+    show: Callable[[float], None],
+    faults: dict[Run, Fault],
 ) -> Result:
     """Load the application, let it happen, and measure. `show` is told the seconds since the fault now and then.
+
+    `faults` takes when it was.
 
     Raises StackError for what dies unasked.
     """
@@ -54,7 +62,7 @@ def carry_out(
     at = soon()
     cast.load(rate, scale.before + watch, at=at)
     _wait_until(at + scale.before, cast, show, at + scale.before)
-    fault = Fault(time.monotonic(), time.time())
+    fault = faults[run] = Fault(time.monotonic(), time.time())
     for pause in run.scenario.act(Scene(cast, watchers.config, behind.capacity)):
         _wait_until(time.monotonic() + pause, cast, show, fault.at)
     _wait_until(fault.at + watch, cast, show, fault.at)

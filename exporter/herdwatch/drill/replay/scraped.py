@@ -90,9 +90,9 @@ def scraped(api: Api, caches: Sequence[str], begin: int, end: int, interval: int
     names = matcher("__name__", sorted({*KEPT, "up"}))
     for number, cache in enumerate(caches, 1):
         result = api.query(f"{{{names},{matcher('cache', [cache])}}}{span}", end)
-        labels = {name: value for name, value in _target_labels(result, cache).items() if name in _OF_TARGET}
         made_up = {"cache": caches[0], "instance": f"{caches[0]}-{number}.example:6379"}
-        yield _of(result, {**labels, **made_up}, interval)
+        labels = {**_target_labels(result, cache), **made_up}
+        yield _of(result, {name: labels[name] for name in _OF_TARGET}, interval)
 
 
 def _target_labels(result: Result, what: str) -> Mapping[str, str]:

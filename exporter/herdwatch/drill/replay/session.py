@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from herdwatch.drill.replay import claims, planned, rehearsal, running, verdicts
+from herdwatch.drill.replay import claims, planned, recording, rehearsal, running, verdicts
 from herdwatch.drill.replay.cast import Cast
 from herdwatch.drill.replay.levels import Level
 from herdwatch.drill.replay.results import Drill, Result
 from herdwatch.drill.replay.running import Run
 from herdwatch.drill.replay.scale import MULTIPLE, Scale
 from herdwatch.drill.replay.scenarios import SCENARIOS
+from herdwatch.drill.replay.signals import Fault
 from herdwatch.drill.replay.stage import Behind, Watchers
 from herdwatch.errors import StackError, UsageError
 from herdwatch.stack import Supervisor, WebhookReceiver
@@ -50,13 +52,17 @@ class Audience(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do. `database` is the DSN of one's own PostgreSQL; `multiple` is load per capacity."""
+    """What to do. `database` is the DSN of one's own PostgreSQL; `multiple` is load per capacity.
+
+    `record` is a folder for what Prometheus had of each run, for the catalogue of incidents.
+    """
 
     runs: tuple[Run, ...] = SHORT
     seed: int = 1
     multiple: float = MULTIPLE
     interval: int = 15
     database: str | None = None
+    record: Path | None = None
     scale: Scale = field(default_factory=Scale)
 
 
@@ -136,10 +142,10 @@ def _play(
     drill.claims.append(rehearsal.seed_pace(supervisor, behind, scale))
     audience.say(f"A warm-up at the pace of the seed: {drill.claims[-1].measured}.")
     watchers.wait_until_learnt(supervisor, list(casts.values()))
-    first = list(drill.claims)
+    first, faults = list(drill.claims), dict[Run, Fault]()
     for run in order.runs:
         audience.began(run, casts[run], behind.capacity)
-        drill.results.append(running.carry_out(run, casts[run], behind, watchers, rate, audience.going))
+        drill.results.append(running.carry_out(run, casts[run], behind, watchers, rate, audience.going, faults))
         verdicts.judge(drill)
         drill.claims = [*claims.of(drill.results), *first]
         drill.planned = list(planned.rows(drill.results, scale))
@@ -147,6 +153,8 @@ def _play(
         audience.ended(drill.results[-1])
     drill.partial = ""
     keep(drill)
+    if order.record is not None:
+        recording.record(order.record, faults, casts, watchers, drill, audience.say)
     return drill
 
 

@@ -46,7 +46,8 @@ class Recording:
     """One incident or calm time of real servers. Times are seconds from the begin, when the first scrapes come.
 
     `zero` is when it happened, `told` the alerts that should fire because of it (none, and nobody should be told),
-    `capacity` what the database behind the caches takes, in requests a second.
+    `capacity` what the database behind the caches takes and `peak` what they get at most, in requests a second: three
+    times as much where that is not said.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Recording:
     versions: Mapping[str, str | int]
     targets: tuple[Target, ...]
     capacity: float | None = None
+    peak: float | None = None
 
     def play(self) -> Play:
         """The series with the labels of their targets and the stale markers that Prometheus would have stored."""
@@ -74,7 +76,8 @@ class Recording:
         data: dict[str, object] = {"scrape_interval": f"{self.scrape_interval}s", "caches": caches}
         databases = {one.database for one in self.caches if one.database is not None}
         if self.capacity is not None:
-            data["databases"] = {name: {"capacity": self.capacity, "peak": 3 * self.capacity} for name in databases}
+            peak = self.peak or 3 * self.capacity
+            data["databases"] = {name: {"capacity": self.capacity, "peak": peak} for name in databases}
         return json.dumps(data)
 
     def _instance(self, cache: RecordedCache) -> str:
@@ -117,7 +120,7 @@ def write(recording: Recording, folder: Path) -> Path:
         "zero": recording.zero,
         "seconds": recording.seconds,
         "caches": [_without_none(name=one.name, team=one.team, database=one.database) for one in recording.caches],
-        **_without_none(capacity=recording.capacity),
+        **_without_none(capacity=recording.capacity, peak=recording.peak),
         "told": list(recording.told),
         "targets": [
             {
@@ -163,6 +166,7 @@ def _recording(data: Mapping[str, Any]) -> Recording:
         versions=data["versions"],
         targets=tuple(_targets(data["targets"])),
         capacity=data.get("capacity"),
+        peak=data.get("peak"),
     )
 
 
