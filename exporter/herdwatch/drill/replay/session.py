@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -102,9 +103,13 @@ def play(order: Order, audience: Audience, keep: Callable[[Drill], None]) -> Dri
         audience.say("Starting PostgreSQL, and measuring what it takes.")
         behind = Behind.start(supervisor, order.database, order.scale)
         try:
-            return _play(order, audience, keep, supervisor, webhook, behind)
-        finally:
-            behind.users.drop()
+            drill = _play(order, audience, keep, supervisor, webhook, behind)
+        except BaseException:
+            with contextlib.suppress(StackError):  # what went wrong is told, and not that the database is gone as well
+                behind.users.drop()
+            raise
+        behind.users.drop()
+        return drill
 
 
 def _play(
