@@ -41,6 +41,7 @@ Run = Callable[..., tuple[int, str, str]]
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`herdwatch` in a folder with a configuration: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")  # the table is as wide as the terminal, whatever that is here
     (tmp_path / "my.yaml").write_text(CONFIG)
 
     def command(*arguments: object) -> tuple[int, str, str]:

@@ -16,6 +16,8 @@ from herdwatch.bundle import pages, rules
 from herdwatch.bundle.location import bundle_root
 from herdwatch.cli import app
 from herdwatch.collector.acl import setuser
+from herdwatch.drill.replay.session import SHORT
+from herdwatch.drill.replay.telling import HEADS
 from herdwatch.proof.catalogue import INCIDENTS
 from herdwatch.proof.known import KNOWN
 
@@ -87,7 +89,7 @@ def test_a_make_target_of_the_readme_exists(target: str) -> None:
 
 
 def test_the_shown_run_has_every_step_of_the_demo() -> None:
-    run, _ = (text for language, text in BLOCKS if language == "text")
+    run, _, _ = (text for language, text in BLOCKS if language == "text")
     source = (Path(pages.__file__).parents[1] / "drill" / "demo.py").read_text()
     for words in (
         "first scrape that shows it",
@@ -102,8 +104,16 @@ def test_the_shown_run_has_every_step_of_the_demo() -> None:
         assert words in source
 
 
+def test_the_shown_drill_is_the_short_one_in_the_columns_that_it_prints() -> None:
+    _, drill, _ = (text for language, text in BLOCKS if language == "text")
+    head, *rows = drill.splitlines()
+    assert tuple(head.split()) == HEADS
+    assert [row.split()[0] for row in rows] == [run.name for run in SHORT]
+    assert all(row.endswith("agree") for row in rows)
+
+
 def test_the_shown_score_is_of_the_catalogue_that_there_is() -> None:
-    _, score = (text for language, text in BLOCKS if language == "text")
+    _, _, score = (text for language, text in BLOCKS if language == "text")
     calm = {one.name for one in INCIDENTS if one.urgency == "calm"}
     loud = len(INCIDENTS) - len(calm)
     missed = sum(one.interval <= 15 and name not in calm for name, one in KNOWN.items())
