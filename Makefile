@@ -30,8 +30,9 @@ drill: tools ## the incident with and without the guards, on real servers, under
 demo: tools ## from a Redis restart to a delivered page (KEEP=1 leaves it running)
 	@$(BIN)/herdwatch demo $(if $(KEEP),--keep)
 
+# In the order of the folders: sorted by the number of tests, as xdist would, the files that take longest come last.
 test: tools ## every test
-	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-servers: tools ## the tests that face Redis, on every Redis and Valkey to be had
 	@$(BIN)/python -m tests.every_server $(ARGS)
