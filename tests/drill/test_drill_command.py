@@ -37,8 +37,14 @@ from herdwatch.stack import postgres as embedded
         (["flush", "--all"], "--all plays every scenario; give it without names of some"),
         (["flush", "flush:limiter"], "a run can be in a drill once: flush-limiter, flush-limiter"),
         (["--database", "host=x hunter2"], "--database: no connection string that PostgreSQL's clients read"),
+        (["--database", "postgresql://me:hunter2@db/x"], "--database: a password does not belong on a command line"),
+        (["--database", "postgresql://me:a@hunter2@db/x"], "--database: a password does not belong on a command line"),
+        (["--database", ""], "--database: no connection string that PostgreSQL's clients read"),
+        (["singleflight-off:none"], "without a guard there is no singleflight to switch off"),
+        (["--out", "drill.json"], "--out drill.json: it must end in .html"),
+        (["--record", "nowhere"], "--record nowhere: is no folder; make it first"),
         (["--multiple", "2"], "Invalid value for '--multiple'"),
-        (["--scrape-interval", "7"], "--scrape-interval 7: it must be 5, 15, 30 or 60"),
+        (["--scrape-interval", "7"], "--scrape-interval 7: it must be 5 or 15"),
     ],
     ids=lambda one: " ".join(one) if isinstance(one, list) else "",
 )
@@ -77,9 +83,11 @@ def test_a_file_that_is_somebody_elses_json_is_left_alone(tmp_path: Path, capsys
     assert data.read_text() == '{"mine": 1}'
 
 
-def test_a_database_that_refuses_ends_it_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dsn = "host=127.0.0.1 port=1 password=hunter2"
-    assert run(["drill", "--database", dsn, "--out", str(tmp_path / "drill.html")]) == 1
+def test_a_database_that_refuses_ends_it_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "hunter2")
+    assert run(["drill", "--database", "host=127.0.0.1 port=1", "--out", str(tmp_path / "drill.html")]) == 1
     told = capsys.readouterr()
     assert told.err.startswith("herdwatch: the database refuses: ")
     assert "hunter2" not in told.out + told.err
@@ -121,7 +129,7 @@ def test_the_short_set_climbs_the_ladder_and_all_is_everything() -> None:
     )
 
 
-@pytest.mark.parametrize("moment", ["Starting", "The database takes"])
+@pytest.mark.parametrize("moment", ["Starting PostgreSQL", "The database takes"])
 def test_ctrl_c_stops_everything(moment: str, tmp_path: Path) -> None:
     folder, out = tmp_path / "t", tmp_path / "drill.html"
     folder.mkdir()
@@ -190,7 +198,7 @@ def test_a_whole_drill_succeeds_if_everything_is_as_it_should_be(
     monkeypatch.setattr(session, "play", play)
     assert run(["drill", "--out", str(tmp_path / "drill.html")]) == code
     told = capsys.readouterr()
-    assert (result.name in told.out, "counted the same loads" in told.out) == (True, True)
+    assert (result.name in told.out, "PostgreSQL counted what" in told.out) == (True, True)
     wrong = "herdwatch: not as it should be: restart-limiter: nobody failed beyond those shed on purpose\n"
     assert told.err == ("" if code == 0 else wrong)
     assert json.loads((tmp_path / "drill.json").read_text())["passed"] is (code == 0)

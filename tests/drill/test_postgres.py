@@ -122,6 +122,16 @@ def test_a_drill_drops_what_it_made(postgres: PostgresServer, table: Users) -> N
     assert query(postgres.dsn, f"SELECT 1 FROM pg_namespace WHERE nspname = '{users.SCHEMA}'") == []
 
 
+def test_a_role_with_too_few_connections_is_told_without_a_traceback(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users, "CONNECT_SECONDS", 1)
+    query(postgres.dsn, "CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 2")
+    dsn = psycopg.conninfo.make_conninfo(postgres.dsn, user="few", password="few")
+    with pytest.raises(StackError, match=r"^the database refuses: "):
+        users.capacity(dsn, connections=8, seconds=0.01, keys=ROWS, during=0.5)
+
+
 @pytest.mark.usefixtures("table")
 def test_what_a_killed_drill_left_is_made_anew(postgres: PostgresServer) -> None:
     query(postgres.dsn, f"DELETE FROM {users.SCHEMA}.users")

@@ -56,7 +56,7 @@ def owner() -> tuple[subprocess.Popen[str], list[int], Path]:
     return process, [int(pid) for pid in pids], Path(folder)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_polite_end_stops_every_process_and_removes_the_folder(number: signal.Signals) -> None:
     process, pids, folder = owner()
     assert all(map(alive, pids))

@@ -23,6 +23,7 @@ from herdwatch.errors import StackError
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 LOG_LINES = 8
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -136,8 +137,8 @@ class Process:
 class Supervisor:
     """Owns processes and their folder. Use as a context manager: on the way out everything is stopped and removed.
 
-    SIGTERM is turned into an exception for its time, so that being ended politely stops everything too. It must be
-    entered and left in the main thread.
+    SIGTERM, and SIGHUP unless it is ignored, are turned into an exception for its time, so that being ended politely,
+    or by a terminal that is closed, stops everything too. It must be entered and left in the main thread.
     """
 
     def __init__(self) -> None:
@@ -145,18 +146,21 @@ class Supervisor:
         self._ending: list[Process] = []
         self._folder: Path | None = None
         self._elsewhere: list[Path] = []
-        self._before: Any = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="herdwatch-"))
-        self._before = signal.signal(signal.SIGTERM, _terminated)
+        for number in ENDINGS:
+            if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                self._before[number] = signal.signal(number, _terminated)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the stopping short
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
         try:
             for process in reversed(self._processes):
                 process.stop()
@@ -164,7 +168,8 @@ class Supervisor:
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             signal.signal(signal.SIGINT, interrupt)
-            signal.signal(signal.SIGTERM, self._before)
+            for number, before in self._before.items():
+                signal.signal(number, before)
 
     @property
     def folder(self) -> Path:

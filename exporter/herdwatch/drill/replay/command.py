@@ -67,6 +67,8 @@ def run(order: Order, out: Path) -> None:
 
     CheckFailed, too, where something is not as it should be.
     """
+    if out.suffix != ".html":
+        raise UsageError(f"--out {out}: it must end in .html; the JSON beside it ends in .json")
     data = out.with_suffix(".json")
     page.check(out)
     _check(data)

@@ -28,6 +28,8 @@ class Level(StrEnum):
     def guards(self) -> str:
         """Those that it has, in words."""
         names = [level.value for level in Level if level != Level.NONE and self.has(level)]
+        if self == Level.REPLICA:
+            names.remove(Level.WARM)
         return f"with {', '.join(names[:-1])}{' and ' if names[:-1] else ''}{names[-1]}" if names else "without a guard"
 
     def has(self, other: Level) -> bool:

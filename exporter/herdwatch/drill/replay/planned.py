@@ -63,7 +63,8 @@ def _rows(asked: Question, runs: Mapping[str, Result]) -> Iterator[Row]:
     if warmed := runs.get("restart-warm"):
         keys, (_, pace) = arithmetic.keys_to_warm(asked), arithmetic.tightest_pace(asked)
         yield _row("peak of a warm-up, loads/s", pace, warmed.peak, f"{WARM_SHARE:g} * C, as it was told")
-        yield _row("warm before admitting, s", keys / pace, _shut(warmed), f"{keys:,} keys / {pace:.0f} loads/s")
+        if warmed.recovered is not None:
+            yield _row("warm before admitting, s", keys / pace, _shut(warmed), f"{keys:,} keys / {pace:.0f} loads/s")
         share = arithmetic.loads_when_admitted(asked) / asked.peak_rps
         if admitted := _admitted(warmed):
             yield _row("hit ratio when admitted, %", 100 * (1 - share), 100 * admitted, "p(1) + ... + p(keys)")

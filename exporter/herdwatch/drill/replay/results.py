@@ -20,7 +20,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The same loads, counted three times: by the guard, by the application's log, by PostgreSQL.
+    """The same loads, counted by the guard, by the application's log, and by PostgreSQL.
 
     `executions` are loader calls by the guard's own count (None without a guard), `asked` those that the log has,
     `sent` those of them that got a connection, `scanned` the queries that PostgreSQL ran. `requests` and `classes` are

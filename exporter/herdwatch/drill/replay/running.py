@@ -34,7 +34,8 @@ class Run:
     @property
     def about(self) -> str:
         """In words."""
-        return f"{self.scenario.about}; {self.level.guards}"
+        planned = ", on purpose" if self.level in (Level.WARM, Level.REPLICA) else ""
+        return f"{self.scenario.about}{planned}; {self.level.guards}"
 
     @property
     def replicas(self) -> int:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 MULTIPLE = 20.0
 """Load as a multiple of the database's capacity: the seed's own."""
-LEAST_MULTIPLE = 5.0
-"""With less than this the database is not overrun, and the drill would show nothing."""
+OVERRUN = 5.0
+"""Times its capacity for which a database is asked in an incident that deserves the name."""
+LEAST_MULTIPLE = 10.0
+"""Of the load: more than a third of a cold cache's lookups hit within the first second."""
 GROUP = "users"
 SERVICE = "profiles"
 
@@ -26,7 +28,7 @@ class Scale:
     query: float = 0.08
     keys: int = 5_000
     exponent: float = 1.2
-    ttl: float = 3600.0
+    ttl: float = 86_400.0
     stale: float = 600.0
     patience: float = 2.0
     """How long a user waits, and a request for a connection."""

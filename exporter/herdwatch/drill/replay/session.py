@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from herdwatch.drill.replay import claims, planned, recording, rehearsal, running, verdicts
+from redis.exceptions import RedisError
+
+from herdwatch.drill.replay import claims, planned, recording, rehearsal, running, signals, verdicts
 from herdwatch.drill.replay.cast import Cast
 from herdwatch.drill.replay.levels import Level
 from herdwatch.drill.replay.results import Drill, Result
@@ -17,7 +20,7 @@ from herdwatch.drill.replay.running import Run
 from herdwatch.drill.replay.scale import MULTIPLE, Scale
 from herdwatch.drill.replay.scenarios import SCENARIOS
 from herdwatch.drill.replay.signals import Fault
-from herdwatch.drill.replay.stage import Behind, Watchers
+from herdwatch.drill.replay.stage import Behind, Watchers, caches
 from herdwatch.errors import StackError, UsageError
 from herdwatch.stack import Supervisor, WebhookReceiver
 from herdwatch.tools import find
@@ -25,7 +28,8 @@ from herdwatch.tools import find
 CORES = 2
 SPARE = 5
 """Connections for the drill's own questions."""
-INTERVALS = (5, 15, 30, 60)
+INTERVALS = (5, 15)
+"""Seconds; with longer ones a run would have to be watched for longer."""
 LADDER = (Level.NONE, Level.SINGLEFLIGHT, Level.LIMITER, Level.WARM, Level.REPLICA)
 """The levels of the short set; refresh changes nothing about a restart."""
 SHORT = tuple(Run(SCENARIOS["restart"], level) for level in LADDER)
@@ -78,6 +82,8 @@ def parse(text: str) -> Run:
     chosen = Level(level) if level else scenario.level
     if chosen in (Level.WARM, Level.REPLICA) and name != "restart":
         raise UsageError(f"{text}: {chosen} is for a restart that was planned: restart:{chosen}")
+    if scenario.overruns and not chosen.has(Level.SINGLEFLIGHT):
+        raise UsageError(f"{text}: without a guard there is no singleflight to switch off")
     return Run(scenario, chosen)
 
 
@@ -87,7 +93,7 @@ def check(order: Order) -> None:
     if cores < CORES:
         raise UsageError(f"a drill needs {CORES} cores, and there is {cores}: load and servers would starve each other")
     if order.interval not in INTERVALS:
-        raise UsageError(f"--scrape-interval {order.interval}: it must be 5, 15, 30 or 60")
+        raise UsageError(f"--scrape-interval {order.interval}: it must be 5 or 15")
     names = [run.name for run in order.runs]
     if len(set(names)) < len(names):
         raise UsageError(f"a run can be in a drill once: {', '.join(names)}")
@@ -100,7 +106,8 @@ def play(order: Order, audience: Audience, keep: Callable[[Drill], None]) -> Dri
     """
     check(order)
     with Supervisor() as supervisor, WebhookReceiver() as webhook:
-        audience.say("Starting PostgreSQL, and measuring what it takes.")
+        whose = "Your PostgreSQL gets a table of users" if order.database else "Starting PostgreSQL"
+        audience.say(f"{whose}; what it takes over {order.scale.workers * order.scale.pool} connections is measured.")
         behind = Behind.start(supervisor, order.database, order.scale)
         try:
             drill = _play(order, audience, keep, supervisor, webhook, behind)
@@ -150,17 +157,32 @@ def _play(
     first, faults = list(drill.claims), dict[Run, Fault]()
     for run in order.runs:
         audience.began(run, casts[run], behind.capacity)
-        drill.results.append(running.carry_out(run, casts[run], behind, watchers, rate, audience.going, faults))
+        try:
+            drill.results.append(running.carry_out(run, casts[run], behind, watchers, rate, audience.going, faults))
+        except RedisError as error:
+            raise StackError(f"{run.name}: a Redis of it does not answer: {error}") from None
         verdicts.judge(drill)
         drill.claims = [*claims.of(drill.results), *first]
         drill.planned = list(planned.rows(drill.results, scale))
         keep(drill)
         audience.ended(drill.results[-1])
+    drill.results = [
+        _at_the_end(one, casts[run], watchers, faults[run]) for run, one in zip(order.runs, drill.results, strict=True)
+    ]
+    verdicts.judge(drill)
     drill.partial = ""
     keep(drill)
     if order.record is not None:
         recording.record(order.record, faults, casts, watchers, drill, audience.say)
     return drill
+
+
+def _at_the_end(result: Result, cast: Cast, watchers: Watchers, fault: Fault) -> Result:
+    """A run with what was told of it after its own end: its servers stayed up, and a page may come late."""
+    names = list(caches(cast))
+    paged, pages = signals.pages(watchers.webhook, names, fault)
+    fired = signals.alerts(watchers.prometheus, names, fault, time.time())
+    return replace(result, alerts=fired, paged=None if paged is None else round(paged, 1), pages=pages)
 
 
 def _refuse_too_many(behind: Behind, order: Order) -> None:

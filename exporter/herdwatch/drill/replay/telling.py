@@ -22,9 +22,9 @@ HEADS = ("run", "peak", "queries", "p50", "p99", "failed", "shed", "hits", "back
 LEGEND = """\
 peak     queries asked for in the busiest second, as a multiple of the capacity; queries: all of them
 p50 p99  latency from when a request was due, of all that were not turned away (shed) on purpose
-hits     hit ratio of the worst second; back: seconds until 95 % again
-fired    seconds from the fault to the first alert; page: until it was delivered; pages: how many there were
-counts   whether guard, application and PostgreSQL counted the same loads"""
+hits     hit ratio of the worst second, of those who were admitted; back: seconds until it is 95 % again
+fired    seconds from the fault to the first alert, most of them until the next scrape; page: until it was delivered
+counts   whether the guard counted what the application asked, and PostgreSQL what it sent"""
 WIDTH = 120
 """Of the table where no terminal says how wide it is."""
 UNKNOWN = "-"

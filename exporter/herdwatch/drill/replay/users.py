@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,7 +25,8 @@ MAX_WAITING = 20_000
 # The row is found before the sleep, and PostgreSQL counts one index scan a query.
 QUERY = f"SELECT id, name, about, pg_sleep(%s) FROM {SCHEMA}.users WHERE id = %s"  # noqa: S608 - a constant
 _EVERYONE = "SELECT n, 'user ' || n, repeat('x', 200) FROM generate_series(1, {rows}) n"
-_OPTIONS = f"-c statement_timeout={STATEMENT_MILLISECONDS} -c enable_seqscan=off -c enable_bitmapscan=off"
+_DEADLINES = f"-c statement_timeout={STATEMENT_MILLISECONDS} -c lock_timeout={STATEMENT_MILLISECONDS}"
+_OPTIONS = f"{_DEADLINES} -c enable_seqscan=off -c enable_bitmapscan=off"
 
 
 class PoolExhausted(Exception):
@@ -47,14 +49,24 @@ def value(id: int, name: str, about: str) -> dict[str, Any]:
 
 
 def check_dsn(dsn: str) -> None:
-    """Raise UsageError for what is no connection string; what libpq says of it would repeat a password."""
+    """Raise UsageError for what is no connection string, or holds a password: lists of processes would show it."""
+    found = _parsed(dsn)
+    if "password" in found or "@" in str(found.get("host", "")):
+        raise UsageError("--database: a password does not belong on a command line; put it into PGPASSWORD")
+
+
+def _parsed(dsn: str) -> dict[str, Any]:
+    """What a connection string says; what libpq says of one that it cannot read would repeat a password."""
     try:
-        psycopg.conninfo.conninfo_to_dict(dsn)
+        found: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:
+        found = {}
+    if not found:
         raise UsageError(
             "--database: no connection string that PostgreSQL's clients read; it must look as in "
             "postgresql://USER@HOST/DATABASE, with the password in PGPASSWORD"
-        ) from None
+        )
+    return found
 
 
 class Users:
@@ -64,7 +76,7 @@ class Users:
     """
 
     def __init__(self, dsn: str, *, rows: int) -> None:
-        check_dsn(dsn)
+        _parsed(dsn)
         self._dsn = dsn
         with self._connection() as connection:
             self._make(connection, rows)
@@ -90,7 +102,15 @@ class Users:
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(SCHEMA)))
 
     def _connection(self) -> psycopg.Connection[tuple[Any, ...]]:
-        return _refusals(lambda: psycopg.connect(self._dsn, autocommit=True, connect_timeout=CONNECT_SECONDS))
+        return _refusals(
+            lambda: psycopg.connect(
+                self._dsn,
+                autocommit=True,
+                connect_timeout=CONNECT_SECONDS,
+                tcp_user_timeout=STATEMENT_MILLISECONDS,
+                options=_DEADLINES,
+            )
+        )
 
     def _make(self, connection: psycopg.Connection[tuple[Any, ...]], rows: int) -> None:
         def make() -> None:
@@ -108,7 +128,8 @@ class Users:
             ):
                 connection.execute(statement)
 
-        _refusals(make)
+        with connection.transaction():  # no schema is left without the mark that says whose it is
+            _refusals(make)
 
 
 class Database:
@@ -156,7 +177,8 @@ class Database:
 
 def capacity(dsn: str, *, connections: int, seconds: float, keys: int, during: float) -> float:
     """Queries a second of a database that is never idle: measured for `during` seconds, after a second of start."""
-    return asyncio.run(_saturate(dsn, connections, seconds, keys, during))
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # what it cannot connect to is said once, by us
+    return _refusals(lambda: asyncio.run(_saturate(dsn, connections, seconds, keys, during)))
 
 
 async def _saturate(dsn: str, connections: int, seconds: float, keys: int, during: float) -> float:
@@ -178,6 +200,6 @@ async def _saturate(dsn: str, connections: int, seconds: float, keys: int, durin
 def _refusals(ask: Callable[[], T]) -> T:
     try:
         return ask()
-    except psycopg.Error as error:
+    except (psycopg.Error, PoolExhausted) as error:
         said = " ".join(str(error).split())
         raise StackError(f"the database refuses: {said}") from None
