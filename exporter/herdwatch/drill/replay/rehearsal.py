@@ -6,7 +6,6 @@ All of it happens to a cache of its own, which nobody watches.
 from __future__ import annotations
 
 import socket
-import sys
 import time
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from herdwatch.drill.replay.frames import REPLY, REQUEST, Frames, Outcome
 from herdwatch.drill.replay.levels import Level
 from herdwatch.drill.replay.results import Claim
 from herdwatch.drill.replay.scale import LEAST_MULTIPLE, Scale
+from herdwatch.drill.replay.scenarios import HERDWATCH, ended
 from herdwatch.drill.replay.stage import Behind, refuse_the_dead
 from herdwatch.errors import StackError
 from herdwatch.stack import RedisServer, Supervisor
@@ -34,7 +34,6 @@ SEED_QUERY = 0.002
 """Seconds: queries as short as the seed's database must have had to take 2,500 a second over a few connections."""
 SEED_SECONDS = SEED_KEYS / SEED_BATCH * SEED_PAUSE
 SEED_TOLERANCE = 1.25
-WARM_SECONDS = 120.0
 
 
 def allowed(supervisor: Supervisor, behind: Behind, scale: Scale, multiple: float, seed: int) -> float:
@@ -123,17 +122,12 @@ def seed_pace(supervisor: Supervisor, behind: Behind, scale: Scale) -> Claim:
     environment = loader.Job(behind.dsn, short.pool * short.workers, short.query, short.patience, str(log)).write(
         folder / "seed-pace.json"
     )
-    command = [sys.executable, "-m", "herdwatch", "warm", "--loader", "herdwatch.drill.replay.loader:load"]
+    command = [*HERDWATCH, "warm", "--loader", "herdwatch.drill.replay.loader:load"]
     command += ["--keys", str(keys), "--redis-url", redis.url, "--batch", str(SEED_BATCH), "--pause", str(SEED_PAUSE)]
     process = supervisor.start("seed-pace-warm-up", command, env=environment, ends=True)
-    deadline = time.monotonic() + WARM_SECONDS
-    while process.code is None:
+    for pause in ended(process):
         refuse_the_dead(supervisor)
-        if time.monotonic() > deadline:
-            raise StackError(f"the warm-up at the seed's pace did not end: {process.last_words()}")
-        time.sleep(0.2)
-    if process.code:
-        raise StackError(f"the warm-up at the seed's pace failed: {process.last_words()}")
+        time.sleep(pause)
     queries = logs.read(log).queries
     took = max(query.ended for query in queries) - min(query.asked for query in queries)
     with redis.client() as client:

@@ -15,8 +15,6 @@ from herdwatch.drill.replay.signals import Fault
 from herdwatch.drill.replay.stage import Behind, Watchers
 
 POLL_SECONDS = 0.25
-OVER_SECONDS = 1.5
-"""After the last answer: what a process of the application writes at its end."""
 
 
 @dataclass(frozen=True, slots=True)

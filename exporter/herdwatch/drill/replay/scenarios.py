@@ -120,7 +120,7 @@ def _warm_restart(scene: Scene) -> Iterator[float]:
     cast = scene.cast
     cast.control(Control.CLOSE)
     _kill_and_start(cast)
-    yield from _ended(_warm_up(scene))
+    yield from ended(_warm_up(scene))
     cast.control(Control.OPEN)
 
 
@@ -142,14 +142,14 @@ def _promoted_restart(scene: Scene) -> Iterator[float]:
     cast = scene.cast
     old, new = cast.servers
     command = ["promote", "--primary", old.url, "--replica", new.url, "--yes"]
-    yield from _ended(cast.supervisor.start(f"{cast.name}-promotion", [*HERDWATCH, *command], ends=True))
+    yield from ended(cast.supervisor.start(f"{cast.name}-promotion", [*HERDWATCH, *command], ends=True))
     yield 1.0
     old.kill()
     follows = ("--replicaof", "127.0.0.1", str(new.port))
     cast.servers[0] = RedisServer(cast.supervisor, *follows, name=f"{cast.name}-redis-1", port=old.port)
 
 
-def _ended(process: Process) -> Iterator[float]:
+def ended(process: Process) -> Iterator[float]:
     """Wait for a command; raises StackError when it fails, or does not end."""
     deadline = time.monotonic() + COMMAND_SECONDS
     while process.code is None:
