@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from herdwatch.errors import StackError
-from herdwatch.stack import RedisServer, Supervisor
+from herdwatch.stack import RedisServer, Supervisor, free_port
+from herdwatch.stack.processes import MAX_RESERVED
 
 SECONDS = 20
 
 OWNER = """
 import sys, time
-from herdwatch.stack import RedisServer, Supervisor
+from herdwatch.stack import RedisServer, Supervisor, free_port
+from herdwatch.stack.processes import MAX_RESERVED
 with Supervisor() as supervisor:
     redis = RedisServer(supervisor)
     # A grandchild in the same session, as a server with workers has.
@@ -119,6 +122,27 @@ def test_a_server_that_is_never_ready_is_an_error_in_time(supervisor: Supervisor
 def test_a_program_that_is_not_there_is_an_error(supervisor: Supervisor) -> None:
     with pytest.raises(StackError, match=r"ghost cannot be started: .*no-such-program"):
         supervisor.start("ghost", ["/no-such-program"])
+
+
+def test_a_server_whose_port_another_one_has_is_not_taken_for_it(supervisor: Supervisor) -> None:
+    first = RedisServer(supervisor)
+    with pytest.raises(StackError, match=r"^second ended with exit code 1: .*Address already in use"):
+        RedisServer(supervisor, name="second", port=first.port)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a server bind a port that is kept")
+def test_a_free_port_is_kept_for_the_server_that_asks_for_it(supervisor: Supervisor) -> None:
+    port = free_port()
+    with socket.socket() as anybody, pytest.raises(OSError, match="Address already in use"):
+        anybody.bind(("127.0.0.1", port))
+    assert RedisServer(supervisor, name="kept", port=port).port == port
+
+
+def test_only_so_many_ports_are_kept() -> None:
+    opened = Path("/proc/self/fd")
+    before = len(list(opened.iterdir()))
+    assert len({free_port() for _ in range(3 * MAX_RESERVED)}) > MAX_RESERVED
+    assert len(list(opened.iterdir())) - before <= MAX_RESERVED
 
 
 def test_a_process_that_ended_by_itself_is_noticed(supervisor: Supervisor) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,17 +24,27 @@ from herdwatch.errors import StackError
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 LOG_LINES = 8
+MAX_RESERVED = 128
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+_RESERVED: deque[socket.socket] = deque()
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now; somebody else may take it before you do."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nobody listens on, kept for you on Linux until MAX_RESERVED more were asked for.
+
+    There a socket that is bound and does not listen keeps the port from whoever takes any free one, and not from a
+    server that asks for this one and sets SO_REUSEADDR, as servers do. Elsewhere somebody may take it before you do.
+    """
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind(("127.0.0.1", 0))
+    port: int = reservation.getsockname()[1]
+    _RESERVED.append(reservation)
+    while len(_RESERVED) > (MAX_RESERVED if sys.platform == "linux" else 0):
+        _RESERVED.popleft().close()
+    return port
 
 
 def _die_with_parent(parent: int) -> Callable[[], None]:

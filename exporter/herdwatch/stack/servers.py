@@ -67,16 +67,16 @@ class RedisServer:
         settings = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--daemonize", "no"]
         settings += ["--save", "", "--appendonly", "no", *self._options]
         process = self._supervisor.start(self._name, tool.command(*settings), env=tool.env, cwd=tool.cwd)
-        process.wait_until(self._answers)
+        process.wait_until(lambda: self._answers(process))
         return process
 
-    def _answers(self) -> bool:
+    def _answers(self, process: Process) -> bool:
         with self.client(socket_timeout=1.0) as client:
             try:
-                client.info("server")
+                # Where the port was taken another one answers, while this one is still about to end.
+                return bool(client.info("server")["process_id"] == process.pid)
             except RedisError as error:
                 return "NOAUTH" in str(error) or "Authentication required" in str(error)
-        return True
 
 
 class ExporterServer:
