@@ -8,6 +8,7 @@ import socket
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -29,8 +30,10 @@ ROWS = 50
 
 # ruff: noqa: S608 - the schema's name is a constant
 @pytest.fixture
-def table(postgres: PostgresServer) -> Users:
-    return Users(postgres.dsn, rows=ROWS)
+def table(postgres: PostgresServer) -> Iterator[Users]:
+    made = Users(postgres.dsn, rows=ROWS)
+    yield made
+    made.drop()
 
 
 def query(dsn: str, statement: str) -> list[tuple[object, ...]]:
@@ -117,8 +120,8 @@ def test_a_database_with_too_few_connections_is_told_before_anything_starts(tabl
     session._refuse_too_many(behind, Order())
 
 
-def test_a_drill_drops_what_it_made(postgres: PostgresServer, table: Users) -> None:
-    table.drop()
+def test_a_drill_drops_what_it_made(postgres: PostgresServer) -> None:
+    Users(postgres.dsn, rows=ROWS).drop()
     assert query(postgres.dsn, f"SELECT 1 FROM pg_namespace WHERE nspname = '{users.SCHEMA}'") == []
 
 
@@ -132,11 +135,21 @@ def test_a_role_with_too_few_connections_is_told_without_a_traceback(
         users.capacity(dsn, connections=8, seconds=0.01, keys=ROWS, during=0.5)
 
 
-@pytest.mark.usefixtures("table")
 def test_what_a_killed_drill_left_is_made_anew(postgres: PostgresServer) -> None:
-    query(postgres.dsn, f"DELETE FROM {users.SCHEMA}.users")
-    Users(postgres.dsn, rows=ROWS)
+    query(postgres.dsn, f"CREATE SCHEMA {users.SCHEMA} CREATE TABLE users (id int)")
+    query(postgres.dsn, f"COMMENT ON SCHEMA {users.SCHEMA} IS '{users.MARK}'")
+    made = Users(postgres.dsn, rows=ROWS)
     assert query(postgres.dsn, f"SELECT count(*) FROM {users.SCHEMA}.users") == [(ROWS,)]
+    made.drop()
+
+
+def test_a_second_drill_leaves_the_table_of_the_first_alone(postgres: PostgresServer, table: Users) -> None:
+    query(postgres.dsn, f"DELETE FROM {users.SCHEMA}.users WHERE id = 1")
+    with pytest.raises(StackError, match=r"^another drill uses this database; wait until it has ended"):
+        Users(postgres.dsn, rows=ROWS)
+    assert query(postgres.dsn, f"SELECT count(*) FROM {users.SCHEMA}.users") == [(ROWS - 1,)]
+    table.drop()
+    Users(postgres.dsn, rows=ROWS).drop()
 
 
 def test_a_schema_that_is_somebody_elses_is_left_alone(postgres: PostgresServer) -> None:

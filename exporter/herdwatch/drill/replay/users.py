@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -72,15 +73,19 @@ def _parsed(dsn: str) -> dict[str, Any]:
 class Users:
     """The table, as the drill sees it. Raises StackError, with the server's own words, where the database refuses.
 
-    What is found under the schema's name is dropped only if an earlier drill made it.
+    What is found under the schema's name is dropped only if an earlier drill made it, and not while that one runs.
     """
 
     def __init__(self, dsn: str, *, rows: int) -> None:
         _parsed(dsn)
         self._dsn = dsn
-        with self._connection() as connection:
-            self._make(connection, rows)
-            self.version = str(connection.execute("SHOW server_version").fetchone()[0])  # type: ignore[index]
+        self._lock = self._connection()
+        try:
+            _refusals(lambda: self._make(self._lock, rows))
+            self.version = str(self._lock.execute("SHOW server_version").fetchone()[0])  # type: ignore[index]
+        except BaseException:
+            self._lock.close()
+            raise
 
     def queries(self) -> int:
         """How often the table was asked so far, by PostgreSQL's own count. Sessions add theirs at their end at last."""
@@ -97,8 +102,8 @@ class Users:
         return int(row[0]) if row else 0
 
     def drop(self) -> None:
-        """Leave nothing behind."""
-        with self._connection() as connection:
+        """Leave nothing behind, and let another drill begin."""
+        with contextlib.closing(self._lock), self._connection() as connection:
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(SCHEMA)))
 
     def _connection(self) -> psycopg.Connection[tuple[Any, ...]]:
@@ -112,12 +117,16 @@ class Users:
             )
         )
 
-    def _make(self, connection: psycopg.Connection[tuple[Any, ...]], rows: int) -> None:
-        def make() -> None:
-            found = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s"
-            there = connection.execute(found, (SCHEMA,)).fetchone()
-            if there is not None and there[0] != MARK:
-                raise StackError(f"the database has a schema {SCHEMA} that no drill made; name another database")
+    @staticmethod
+    def _make(connection: psycopg.Connection[tuple[Any, ...]], rows: int) -> None:
+        # The lock is the session's: PostgreSQL lets it go when that ends, however it does.
+        if connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (SCHEMA,)).fetchone() != (True,):
+            raise StackError("another drill uses this database; wait until it has ended, or name another database")
+        found = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s"
+        there = connection.execute(found, (SCHEMA,)).fetchone()
+        if there is not None and there[0] != MARK:
+            raise StackError(f"the database has a schema {SCHEMA} that no drill made; name another database")
+        with connection.transaction():  # no schema is left without the mark that says whose it is
             for statement in (
                 f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE",
                 f"CREATE SCHEMA {SCHEMA}",
@@ -127,9 +136,6 @@ class Users:
                 f"ANALYZE {SCHEMA}.users",
             ):
                 connection.execute(statement)
-
-        with connection.transaction():  # no schema is left without the mark that says whose it is
-            _refusals(make)
 
 
 class Database:
