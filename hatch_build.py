@@ -7,7 +7,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-CONTENT = ("alerts", "dashboards", "runbooks", "herdwatch.yaml")
+CONTENT = ("alerts", "dashboards", "runbooks", "herdwatch.yaml", "herdwatch.schema.json")
 
 
 class BundleHook(BuildHookInterface):

@@ -12,6 +12,7 @@ from tests.packaging.programs import CHECKOUT, run
 
 from herdwatch import __version__
 from herdwatch.bundle.location import CONTENT_ROOMS
+from herdwatch.config import schema
 
 ALONE = """
 import sys
@@ -54,7 +55,9 @@ def test_the_code_in_the_wheel_is_the_code_in_the_checkout(content: set[str], tr
 
 def test_the_bundle_in_the_wheel_is_the_bundle_in_the_checkout(content: set[str], tracked: list[str]) -> None:
     bundle = {name.removeprefix("herdwatch/_bundle/") for name in content if name.startswith("herdwatch/_bundle/")}
-    assert bundle == {name for name in tracked if name.partition("/")[0] in (*CONTENT_ROOMS, "herdwatch.yaml")}
+    assert bundle == {
+        name for name in tracked if name.partition("/")[0] in (*CONTENT_ROOMS, "herdwatch.yaml", schema.FILE)
+    }
     assert "alerts/templates/herdwatch.rules.yml.j2" in bundle
     assert "alerts/herdwatch.rules.yml" in bundle
 
@@ -77,7 +80,8 @@ def test_the_wheel_renders_the_committed_bundle_without_a_checkout(
     assert rendered == {
         name
         for name in tracked
-        if name.partition("/")[0] in CONTENT_ROOMS and not {"templates", "tests"} & set(Path(name).parts)
+        if name.partition("/")[0] in (*CONTENT_ROOMS, schema.FILE)
+        and not {"templates", "tests"} & set(Path(name).parts)
     }
     assert {
         name for name in rendered if (tmp_path / "out" / name).read_bytes() != (CHECKOUT / name).read_bytes()

@@ -74,7 +74,8 @@ def test_every_rendered_file_but_json_names_the_template_it_came_from(bundle: di
 
 def test_every_template_that_is_no_part_of_others_is_rendered(bundle: dict[PurePosixPath, str]) -> None:
     templates = [path for room in CONTENT_ROOMS for path in (ROOT / room / "templates").iterdir()]
-    assert len(bundle) == sum(not path.name.startswith("_") for path in templates)
+    made = [path for path in bundle if path.parts[0] in CONTENT_ROOMS]
+    assert len(made) == sum(not path.name.startswith("_") for path in templates)
 
 
 def test_no_rendered_file_carries_a_version_or_a_date(bundle: dict[PurePosixPath, str]) -> None:

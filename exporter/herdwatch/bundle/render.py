@@ -14,7 +14,7 @@ from herdwatch.bundle.pages import lead
 from herdwatch.bundle.targets import target_groups
 from herdwatch.bundle.templates import SUFFIX, environment, render
 from herdwatch.bundle.windows import Windows
-from herdwatch.config import Config, Overrides
+from herdwatch.config import Config, Overrides, schema
 from herdwatch.errors import UsageError
 
 Bundle = Mapping[PurePosixPath, str]
@@ -34,6 +34,7 @@ def render_bundle(config: Config) -> dict[PurePosixPath, str]:
     pages = dict(_room("runbooks", {**values, "alerts": {}}))
     leads = {name: lead(pages.get(PurePosixPath(f"runbooks/{name}.md"), ""), f"runbooks/{name}.md") for name in names}
     bundle.update(_room("runbooks", {**values, "alerts": leads}))
+    bundle[PurePosixPath(schema.FILE)] = schema.text()
     return dict(sorted(bundle.items()))
 
 

@@ -12,13 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import typer
-from pydantic import BaseModel
 
 from herdwatch import metrics
 from herdwatch.bundle import rules
 from herdwatch.bundle.pages import lead
 from herdwatch.cli.app import app
-from herdwatch.config import Config
+from herdwatch.config import Config, schema
 from herdwatch.errors import CheckFailed
 from herdwatch.metrics import Family
 
@@ -102,9 +101,9 @@ def _name(option: Any) -> str:
 
 
 def _default(value: Any) -> str:
-    if value is None or value is False or callable(value) or value in ((), {}):
+    if value is None or value is False or callable(value) or value in ((), [], {}):
         return ""
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         return ", ".join(map(_default, value))
     plain = getattr(value, "value", value)
     return f"`{f'{plain:g}' if isinstance(plain, float) else str(plain).lower() if plain is True else plain}`"
@@ -124,26 +123,32 @@ def _thresholds(_: object, config: Config, __: str) -> str:
 
 
 def _keys(*_: object) -> str:
-    return _table(("key", "default"), _keys_of(Config))
+    document = schema.document()
+    return _table(("key", "default", "meaning"), _keys_of(document, document["$defs"]))
 
 
-def _keys_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]]:
-    for name, field in model.model_fields.items():
-        inner, key = _model_in(field.annotation), f"{path}{field.alias or name}"
-        if inner is not None:
-            kind = str(field.annotation)
-            repeated = "[]" if kind.startswith("tuple") else ".NAME" * kind.count("dict[")
-            yield from _keys_of(inner, f"{key}{repeated}.")
+def _keys_of(section: Any, sections: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+    for name, value in section["properties"].items():
+        inner, repeated = _section_in(value)
+        if inner:
+            yield from _keys_of(sections[inner], sections, f"{path}{name}{repeated}.")
         else:
-            default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
-            yield f"`{key}`", default
+            default = "required" if name in section.get("required", ()) else _default(value.get("default"))
+            yield f"`{path}{name}`", default, value.get("description", "")
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, one or several of it."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for one in getattr(annotation, "__args__", ()) if (found := _model_in(one)) is not None), None)
+def _section_in(value: Any) -> tuple[str, str]:
+    """The name of the section that a key holds, empty where it holds none, and how several of it are written."""
+    if "$ref" in value:
+        return value["$ref"].rpartition("/")[2], ""
+    several = [("", one) for one in value.get("anyOf", ())]
+    several += [("[]", value.get("items")), (".NAME", value.get("additionalProperties"))]
+    several += [(".NAME", one) for one in value.get("patternProperties", {}).values()]
+    for written, one in several:
+        inner, more = _section_in(one) if isinstance(one, dict) else ("", "")
+        if inner:
+            return inner, written + more
+    return "", ""
 
 
 _TABLES: Mapping[str, Callable[[Bundle, Config, str], str]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -20,6 +20,7 @@ _PLAIN = r"(?:[A-Za-z0-9._~:/@!$&()*+,;=-]|%[0-9A-Fa-f]{2})"
 _USER = r"(?:[A-Za-z0-9._~!$&()*+,;=-]|%[0-9A-Fa-f]{2})+@"
 _ADDRESS = re.compile(f"{_HOST}{_PORT}")
 _HTTP_URL = re.compile(f"https?://{_HOST}{_PORT}?(?:[/?#](?:{_PLAIN}|[?#])*)?")
+_BASE_URL = f"https?://{_HOST}{_PORT}?(?:/{_PLAIN}*)?"
 _REDIS_URL = re.compile(f"rediss?://(?:{_USER})?{_HOST}{_PORT}?(?:/[0-9]{{0,5}})?|unix://(?:{_USER})?/{_PLAIN}+")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 
@@ -128,17 +129,23 @@ class WrongHere(ValueError):
         self.path = path
 
 
-Duration = Annotated[float, BeforeValidator(_duration)]
-Name = Annotated[str, AfterValidator(_name)]
-Job = Annotated[str, AfterValidator(_job)]
-Label = Annotated[str, AfterValidator(_label)]
-File = Annotated[Path, BeforeValidator(_file)]
-FileBeside = Annotated[Path, BeforeValidator(_beside)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-Address = Annotated[str, AfterValidator(_address)]
+def _text(pattern: str) -> WithJsonSchema:
+    """What editors are told of a text; what else must hold of it is said when it is validated."""
+    return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$"})
+
+
+DURATION = WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["15s", "500ms", "2m"]})
+Duration = Annotated[float, BeforeValidator(_duration), DURATION]
+Name = Annotated[str, AfterValidator(_name), _text(_NAME.pattern)]
+Job = Annotated[str, AfterValidator(_job), _text(_JOB.pattern)]
+Label = Annotated[str, AfterValidator(_label), _text(r"\S(?:.{0,98}\S)?")]
+File = Annotated[Path, BeforeValidator(_file), _text(".+")]
+FileBeside = Annotated[Path, BeforeValidator(_beside), _text(".+")]
+Pattern = Annotated[str, AfterValidator(_pattern), _text(".{1,200}")]
+HttpUrl = Annotated[str, AfterValidator(_http_url), _text(_HTTP_URL.pattern)]
+BaseUrl = Annotated[str, AfterValidator(_base_url), _text(_BASE_URL)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url), _text(_REDIS_URL.pattern)]
+Address = Annotated[str, AfterValidator(_address), _text(_ADDRESS.pattern)]
 Ratio = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -146,7 +153,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Section(BaseModel):
     """Base of every block: unknown keys are refused, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     unsupported: ClassVar[frozenset[str]] = frozenset()
     """Keys that are right elsewhere in a file of this format and not supported by herdwatch."""

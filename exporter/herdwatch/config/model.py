@@ -39,7 +39,9 @@ class Database(Section):
     """What stands behind a cache. `capacity` and `peak` are requests per second."""
 
     capacity: Rate
+    """Requests per second that it takes."""
     peak: Rate
+    """Requests per second at the busiest hour, if every one missed; more than `capacity`."""
 
     @model_validator(mode="after")
     def _peak_exceeds_capacity(self) -> Database:
@@ -57,23 +59,36 @@ class Overrides(Section):
     """Thresholds, by alert; None means: take the default of `thresholds`."""
 
     CacheHitRateLow: Ratio | None = None
+    """Instead of `thresholds.CacheHitRateLow`."""
     CacheRestarted: Ratio | None = None
+    """Instead of `thresholds.CacheRestarted`."""
     CacheKeysLost: Ratio | None = None
+    """Instead of `thresholds.CacheKeysLost`."""
     CacheEvicting: Ratio | None = None
+    """Instead of `thresholds.CacheEvicting`."""
     CacheRefreshFailing: Ratio | None = None
+    """Instead of `thresholds.CacheRefreshFailing`."""
     HighCoalescingRate: Rate | None = None
+    """Instead of `thresholds.HighCoalescingRate`."""
 
 
 class Thresholds(Section):
     """Thresholds that hold where neither an override nor a capacity says otherwise."""
 
     CacheHitRateLow: Ratio = 0.8
+    """Low is: fewer hits per lookup. Where a database has a capacity, 1 - capacity / peak is taken instead."""
     CacheRestarted: Ratio = 0.5
+    """Cold is: fewer keys than this share of the cache's own recent count."""
     CacheKeysLost: Ratio = 0.5
+    """Lost is: fewer keys than this share of the cache's own recent count."""
     CacheEvicting: Ratio = 0.9
+    """Eaten is: a hit ratio under this share of the cache's own recent one, while keys are evicted."""
     CacheRefreshFailing: Ratio = 0.1
+    """Failing is: more failed refreshes per refresh."""
     HighCoalescingRate: Rate = 1000.0
+    """High is: more coalesced callers per second."""
     traffic_floor: Rate = 1.0
+    """Lookups per second below which a cache counts as idle; the exporter's own lie below it."""
 
 
 def _few_enough(groups: Mapping[str, str]) -> Mapping[str, str]:
@@ -91,18 +106,31 @@ class Cache(Section):
     """One Redis to watch. The password is read where `password_env` or `password_file` says, at connection time."""
 
     name: Name
+    """The label `cache` of everything that is measured and paged."""
     url: RedisUrl
+    """redis://, rediss:// (TLS) or unix://, never with a password."""
     team: Label = "platform"
+    """The label `team`; pages are grouped by cache and team."""
     username: Label | None = None
+    """The ACL user."""
     password_env: Name | None = None
+    """The environment variable that holds the password."""
     password_file: FileBeside | None = None
+    """The file that holds the password, relative to this configuration."""
     tls_ca_file: FileBeside | None = None
+    """With rediss://: who signed its certificate, where no public authority did."""
     tls_cert_file: FileBeside | None = None
+    """With rediss://: what the exporter shows, where Redis asks for it."""
     tls_key_file: FileBeside | None = None
+    """The key of `tls_cert_file`."""
     database: Name | None = None
+    """What stands behind this cache, from `databases`."""
     groups: Groups = Field(default={})
+    """Key groups: a name and a pattern as KEYS and SCAN understand it; each scrape estimates how many match."""
     exact_groups: tuple[Label, ...] = Field(default=(), strict=False)
+    """Of these groups, those that are also counted exactly, in the background."""
     overrides: Overrides = Overrides()
+    """Thresholds of this cache alone, by alert."""
 
     @model_validator(mode="after")
     def _one_password(self) -> Cache:
@@ -175,28 +203,41 @@ class Exporter(Section):
     """
 
     listen: Address = "127.0.0.1:9878"
+    """Its address, HOST:PORT."""
     deadline: Annotated[Duration, Field(gt=0)] = 4.0
+    """A scrape ends by then, whatever Redis does."""
     samples: Annotated[int, Field(ge=100, le=10_000)] = SAMPLES
+    """Random keys per scrape of a cache that has groups; the error falls with their square root."""
     scan_budget: Annotated[Duration, Field(ge=0.001, le=0.5)] = 0.01
+    """Of Redis's time per second, what the exact count of a cache's groups may take; 1ms to 500ms."""
 
 
 class Jobs(Section):
     """Names of the scrape jobs in Prometheus."""
 
     cache: Job = "herdwatch"
+    """Of the caches."""
     exporter: Job = "herdwatch-exporter"
+    """Of the exporter itself."""
     application: Job = "herdwatch-applications"
+    """Of the applications that expose the guard's families themselves."""
 
 
 class ExporterAccess(Section):
     """How Prometheus reaches an exporter that runs with --web.config.file."""
 
     scheme: Literal["http", "https"] = "http"
+    """https where the exporter has a certificate."""
     ca_file: File | None = None
+    """Who signed its certificate, where no public authority did."""
     cert_file: File | None = None
+    """What Prometheus shows, where the exporter asks for a client certificate."""
     key_file: File | None = None
+    """The key of `cert_file`."""
     username: Label | None = None
+    """The user of basic authentication."""
     password_file: File | None = None
+    """The file that holds its password."""
 
     @property
     def tls(self) -> dict[str, File]:
@@ -219,30 +260,42 @@ class Prometheus(Section):
     """What the rendered prometheus.yml talks to, and where that Prometheus answers questions."""
 
     url: BaseUrl | None = None
+    """Where it answers questions: `herdwatch verify` and the exporter's runbook pages ask what is normal."""
     alertmanagers: tuple[Address, ...] = Field(default=("127.0.0.1:9093",), strict=False)
+    """HOST:PORT of each."""
     applications: tuple[Address, ...] = Field(default=(), strict=False)
+    """HOST:PORT of applications that expose the guard's families themselves."""
     exporter_access: ExporterAccess = ExporterAccess()
+    """How it reaches an exporter that runs with --web.config.file."""
 
 
 class Links(Section):
     """Where the links of a page lead."""
 
     runbook_base_url: BaseUrl | None = None
+    """Where the runbooks are served; an alert's name is appended. Required as soon as `critical` has a receiver."""
     dashboard_base_url: BaseUrl | None = None
+    """Where Grafana serves dashboards, as in http://127.0.0.1:3000/d."""
 
 
 class Config(Section):
     """The whole of herdwatch.yaml."""
 
     scrape_interval: Annotated[Duration, Field(ge=5, le=60)] = 15.0
+    """How often Prometheus scrapes, 5s to 60s. Windows and `for` of the alerts derive from it."""
     caches: tuple[Cache, ...] = Field(min_length=1, strict=False)
+    """One entry per cache."""
     databases: dict[Name, Database] = Field(default={})
+    """What stands behind the caches, by name."""
     thresholds: Thresholds = Thresholds()
+    """What holds where neither an override nor a capacity says otherwise."""
     exporter: Exporter = Exporter()
     jobs: Jobs = Jobs()
     prometheus: Prometheus = Prometheus()
     receivers: dict[Severity, Receiver] = Field(default={})
+    """Where Alertmanager delivers, by severity; one without a receiver is delivered nowhere."""
     teams: dict[Label, dict[TeamSeverity, Receiver]] = Field(default={})
+    """The same for the caches of one team, instead of `receivers`."""
     links: Links = Links()
 
     @model_validator(mode="after")

@@ -52,18 +52,26 @@ class Slack(Section):
     """A channel, through the incoming webhook whose URL stands in a file."""
 
     api_url_file: SecretFile
+    """The file that holds the URL of an incoming webhook."""
     channel: Annotated[str, AfterValidator(_channel)]
+    """As in #on-call."""
 
 
 class Email(Section):
     """E-mail through `smarthost`, which must offer TLS unless `require_tls` is false."""
 
     to: Annotated[str, AfterValidator(_mails)]
+    """One or several addresses, with commas between them."""
     sender: Annotated[str, AfterValidator(_mail)] = Field(alias="from")
+    """The address that it comes from."""
     smarthost: Address
+    """HOST:PORT of the mail server."""
     username: Label | None = None
+    """The user of the mail server."""
     password_file: SecretFile | None = None
+    """The file that holds its password."""
     require_tls: bool = True
+    """false for a mail server on this machine."""
 
     @model_validator(mode="after")
     def _whole(self) -> Email:
@@ -76,6 +84,7 @@ class PagerDuty(Section):
     """A service of PagerDuty, by the Events API v2 key that stands in a file."""
 
     routing_key_file: SecretFile
+    """The file that holds the key of an Events API v2 integration."""
 
 
 class Receiver(Section):
@@ -85,7 +94,9 @@ class Receiver(Section):
     """
 
     webhook_url: HttpUrl | None = None
+    """The URL of a webhook."""
     webhook_url_file: SecretFile | None = None
+    """The file that holds the URL of a webhook, where that is a secret."""
     slack: Slack | None = None
     email: Email | None = None
     pagerduty: PagerDuty | None = None
