@@ -175,7 +175,7 @@ class Sentinel(RedisServer):
         tool = find("redis-server")
         command = tool.command(str(self._file), "--sentinel")
         process = self._supervisor.start(self._name, command, env=tool.env, cwd=tool.cwd)
-        process.wait_until(self._answers)
+        process.wait_until(lambda: self._answers(process))
         return process
 
 

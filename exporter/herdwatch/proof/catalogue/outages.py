@@ -34,6 +34,32 @@ def redis_hangs(world: World) -> Iterator[float]:
     yield 600
 
 
+@CHAPTER.page(*DOWN, scrapes=18)
+def redis_answers_every_second_scrape(world: World) -> Iterator[float]:
+    """Redis hangs for one scrape, answers the next, and so on: no outage lasts for long enough to be one."""
+    users = world.cache()
+    yield from world.calm()
+    for _ in range(30):
+        users.nodes[0].state = "hung"
+        yield world.interval
+        users.nodes[0].state = "up"
+        yield world.interval
+    yield 600
+
+
+@CHAPTER.page(*DOWN, scrapes=18)
+def redis_hangs_again_and_again(world: World) -> Iterator[float]:
+    """Two scrapes of three fail for a quarter of an hour, as where the host is starved."""
+    users = world.cache()
+    yield from world.calm()
+    for _ in range(20):
+        users.nodes[0].state = "hung"
+        yield 2 * world.interval
+        users.nodes[0].state = "up"
+        yield world.interval
+    yield 600
+
+
 @CHAPTER.page(*DOWN, scrapes=4)
 def password_changed(world: World) -> Iterator[float]:
     """The exporter's password is wrong from now on, so nobody watches."""
@@ -116,6 +142,32 @@ def probe_fails(world: World) -> Iterator[float]:
     users = world.cache()
     yield from world.calm()
     users.nodes[0].target_up = False
+    yield 600
+
+
+@CHAPTER.page(*UNWATCHED, scrapes=22)
+def probe_fails_now_and_then(world: World) -> Iterator[float]:
+    """Two probes of three fail, as through a proxy of which one host is right."""
+    users = world.cache()
+    yield from world.calm()
+    for _ in range(20):
+        users.nodes[0].target_up = False
+        yield 2 * world.interval
+        users.nodes[0].target_up = True
+        yield world.interval
+    yield 600
+
+
+@CHAPTER.calm()
+def three_failed_scrapes_in_four_minutes(world: World) -> Iterator[float]:
+    """Redis is busy for a moment, three times: nobody need look."""
+    users = world.cache()
+    yield from world.calm()
+    for _ in range(3):
+        users.nodes[0].state = "hung"
+        yield world.interval
+        users.nodes[0].state = "up"
+        yield 5 * world.interval
     yield 600
 
 
