@@ -97,8 +97,8 @@ def test_without_a_rendered_bundle_the_sentence_says_what_to_run(tmp_path: Path)
 
 IN_A_RULE = {
     "an unknown metric": (
-        "expr: max by (cache, instance, team) (cache_up) == 0",
-        "expr: max by (cache, instance, team) (cache_upp) == 0",
+        "max by (cache, instance, team) (cache_up) == 0",
+        "max by (cache, instance, team) (cache_upp) == 0",
         DOWN,
         "CacheDown: nobody exports or records cache_upp",
     ),
@@ -210,6 +210,57 @@ def test_a_configuration_that_its_own_tool_refuses_is_told(
     told = "\n".join(check_bundle(bundle).problems)
     assert f"alerts/{name if 'nosuch.rules' not in new else 'nosuch.rules.yml'}" in told
     assert telling in told
+
+
+ROUTING = {
+    "a severity without its route": (
+        'matchers: [severity="critical"]',
+        'matchers: [severity="crit"]',
+        "no route takes the severity critical: CacheRestarted, ",
+    ),
+    "a watchdog without its route": (
+        'matchers: [alertname="HerdwatchWatchdog"]',
+        'matchers: [alertname="Watchdog"]',
+        "no route takes the severity none: HerdwatchWatchdog would reach nobody",
+    ),
+    "an inhibition by an alert that there is not": (
+        'source_matchers: [alertname="CacheStampede"',
+        'source_matchers: [alertname="CacheStampedo"',
+        "inhibition 6 names CacheStampedo, and no alert of the rules is called so",
+    ),
+    "an inhibition of an alert that there is not": (
+        'alertname=~"CacheHitRateLow|HighCoalescingRate"',
+        'alertname=~"CacheHitRateLow|HighCoalescing"',
+        "inhibition 6 names HighCoalescing, and",
+    ),
+    "an inhibition across caches": (
+        'HighCoalescingRate"]\n    equal: [cache, team]\n  - source_matchers: [alertname="CacheEvicting"',
+        'HighCoalescingRate"]\n    equal: [team]\n  - source_matchers: [alertname="CacheEvicting"',
+        "inhibition 6 has no cache under equal: CacheStampede of one would hide what is said of all",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", ROUTING)
+def test_what_amtool_accepts_and_nobody_would_be_told_of_is_told(
+    bundle: Path, replace: Callable[[str, str, str], None], fault: str
+) -> None:
+    old, new, telling = ROUTING[fault]
+    replace("alerts/alertmanager.yml", old, new)
+    (problem,) = check_bundle(bundle).problems
+    assert problem.startswith(f"alerts/alertmanager.yml: {telling}")
+
+
+def test_receivers_that_deliver_nothing_are_said(bundle: Path, replace: Callable[[str, str, str], None]) -> None:
+    told = "(nobody is told by the receivers critical, warning, info, watchdog: herdwatch.yaml has none)"
+    assert told in check_bundle(bundle).summary
+    for name in ("critical", "warning", "info", "watchdog"):
+        replace(
+            "alerts/alertmanager.yml",
+            f"\n  - name: {name}",
+            f"\n  - name: {name}\n    webhook_configs: [{{url: 'http://h'}}]",
+        )
+    assert "nobody is told" not in check_bundle(bundle).summary
 
 
 @pytest.mark.parametrize("name", ["prometheus.yml", "alertmanager.yml"])

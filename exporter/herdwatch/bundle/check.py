@@ -51,7 +51,7 @@ def check_bundle(root: Path) -> Outcome:
         where = f"{path.relative_to(root)}:{rule.line}: {rule.name}"
         outcome.problems += expression_problems(rule.expr, where, recorded)
     outcome.looked_at.append(f"{len(alerts)} alerts, {len(found) - len(alerts)} recording rules")
-    _tools(root, outcome)
+    _tools(root, alerts, outcome)
     _dashboards(root, found, outcome)
     _runbooks(root, alerts, outcome)
     _tests(root, alerts, outcome)
@@ -66,15 +66,18 @@ def _rules(path: Path, root: Path, outcome: Outcome) -> list[Rule]:
         return []
 
 
-def _tools(root: Path, outcome: Outcome) -> None:
+def _tools(root: Path, alerts: list[Rule], outcome: Outcome) -> None:
     promtool = Promtool()
-    alerts = root.absolute() / "alerts"
-    outcome.problems += promtool.check_rules(alerts / "herdwatch.rules.yml").problems
-    outcome.problems += promtool.check_config(alerts / "prometheus.yml").problems
+    folder = root.absolute() / "alerts"
+    outcome.problems += promtool.check_rules(folder / "herdwatch.rules.yml").problems
+    outcome.problems += promtool.check_config(folder / "prometheus.yml").problems
     amtool = find("amtool")
-    outcome.problems += alertmanager.problems(alerts / "alertmanager.yml", amtool)
+    routed = [rule for rule in alerts if rule.labels.get("severity") in SEVERITIES]  # of others _runbooks tells
+    outcome.problems += alertmanager.problems(folder / "alertmanager.yml", amtool, routed)
+    silent = alertmanager.silent(folder / "alertmanager.yml")
     outcome.looked_at.append(
         f"prometheus.yml and alertmanager.yml by promtool {promtool.version} and amtool {amtool.version}"
+        + (f" (nobody is told by the receivers {', '.join(silent)}: herdwatch.yaml has none)" if silent else "")
     )
 
 
