@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,8 +81,8 @@ class HotKey(NamedTuple):
 class HotKeys:
     """Several journals of one cache as one. `keys` is hottest first, `at` the time of the newest file in Unix seconds.
 
-    By group, `totals` has all lookups and `errors` by how much a count may be too low. `left_out` has a sentence for
-    each file of a folder that could not be used.
+    By group, `totals` has all lookups, `errors` by how much a count may be too low, and `counted_by` the services that
+    counted there. `left_out` has a sentence for each file of a folder that could not be used.
     """
 
     cache: str
@@ -93,6 +93,7 @@ class HotKeys:
     keys: tuple[HotKey, ...]
     files: int
     left_out: tuple[str, ...] = ()
+    counted_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -135,12 +136,12 @@ def parse(raw: bytes, source: str = "the journal") -> Journal:
     return Journal(header["cache"], header["service"], float(header["at"]), groups)
 
 
-def read(path: Path, *, cache: str | None = None) -> HotKeys:
-    """One journal, or all `*.hotkeys` of a folder as one; with `cache` those of that cache alone.
+def read(path: Path, *, cache: str | None = None, services: Collection[str] = ()) -> HotKeys:
+    """One journal, or all `*.hotkeys` of a folder as one; with `cache` those of that cache alone, and so with services.
 
     A file that counts for less because it is older than the newest one is aged by the half-life. Raises UsageError when
-    there is none, when they are of several caches, and MalformedJournal for a file that is named and no journal; of a
-    folder such files are left out as long as another one is left.
+    there is none of these or they are of several caches, and MalformedJournal for a file that is named and no journal;
+    of a folder such files are left out as long as another one is left.
     """
     files = sorted(path.glob("*" + SUFFIX)) if path.is_dir() else [path]
     if not files:
@@ -153,7 +154,12 @@ def read(path: Path, *, cache: str | None = None) -> HotKeys:
         raise UsageError(f"{path}: no journal of cache {cache!r}; there is: {', '.join(caches)}")
     if cache is None and len(caches) > 1:
         raise UsageError(f"{path}: journals of {len(caches)} caches; name one of them: {', '.join(caches)}")
-    return merged([one for one in journals if cache in (None, one.cache)], tuple(left_out))
+    of_cache = [one for one in journals if cache in (None, one.cache)]
+    known = sorted({one.service for one in of_cache})
+    for service in services:
+        if service not in known:
+            raise UsageError(f"{path}: no journal of service {service!r}; there is: {', '.join(known)}")
+    return merged([one for one in of_cache if not services or one.service in services], tuple(left_out))
 
 
 def merged(journals: list[Journal], left_out: tuple[str, ...] = ()) -> HotKeys:
@@ -175,6 +181,7 @@ def merged(journals: list[Journal], left_out: tuple[str, ...] = ()) -> HotKeys:
         keys=tuple(keys),
         files=len(journals),
         left_out=left_out,
+        counted_by={name: tuple(sorted({one.service for one in journals if name in one.groups})) for name in groups},
     )
 
 

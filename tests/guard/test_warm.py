@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -15,12 +16,22 @@ import redis.asyncio
 from herdwatch import reports
 from herdwatch.errors import CacheUnavailable, RemoteLoadError
 from herdwatch.guard import Guard, Reporter
+from herdwatch.guard.hot_keys import HotKeys
 from herdwatch.guard.testing import MemoryStore
+from herdwatch.journals import Group
 from herdwatch.reports import Warmup
 from herdwatch.stack import RedisServer, free_port
 
 KEY = "user:1"
 LEASE = "herdwatch:lease:{user:1}"
+FOREIGN = ("plain", "list", "hash", "set")
+
+
+def put_foreign(client: redis.Redis) -> None:
+    client.set("plain", "42")
+    client.rpush("list", "one", "two")
+    client.hset("hash", "field", "value")
+    client.sadd("set", "member")
 
 
 class Source:
@@ -77,9 +88,9 @@ def test_a_cold_key_is_loaded_and_counted_as_warm_and_a_warm_one_is_left_alone()
     async def work() -> None:
         source = Source()
         async with guarding() as guard:
-            assert await guard.cold([KEY, "user:2", KEY]) == [KEY, "user:2"]
+            assert await guard.look([KEY, "user:2", KEY]) == {KEY: "cold", "user:2": "cold"}
             assert await warm(guard, source) == "loaded"
-            assert await guard.cold([KEY, "user:2"]) == ["user:2"]
+            assert await guard.look([KEY, "user:2"]) == {KEY: "warm", "user:2": "cold"}
             assert await warm(guard, source) == "warm"
             assert counted(guard) == {"executions warm": 1}
             assert await guard.get(KEY, load=source, ttl=60) == "row"
@@ -88,15 +99,106 @@ def test_a_cold_key_is_loaded_and_counted_as_warm_and_a_warm_one_is_left_alone()
     run(work())
 
 
-def test_a_key_that_the_loader_does_not_know_is_remembered_as_absent() -> None:
+@pytest.mark.parametrize("lease", [2.0, 0.0])
+def test_a_key_that_the_loader_does_not_know_is_absent_and_no_answer_to_those_who_look_it_up(lease: float) -> None:
     async def work() -> None:
-        async with guarding() as guard:
-            source = Source(answer=None)
-            assert await warm(guard, source) == "absent"
-            assert await warm(guard, source) == "warm"
-            assert source.calls == 1
+        async with guarding(lease=lease) as guard:
+            assert await warm(guard, Source(answer=None)) == "absent"
+            assert await guard.look([KEY]) == {KEY: "cold"}
+            assert await guard.get(KEY, load=Source(), ttl=60) == "row"
 
     run(work())
+
+
+@pytest.mark.parametrize("lease", [2.0, 0.0])
+def test_what_the_guard_did_not_write_or_cannot_read_is_left_alone(shared: RedisServer, lease: float) -> None:
+    class Pickle:
+        dumps, loads = staticmethod(pickle.dumps), staticmethod(pickle.loads)
+
+    async def work() -> None:
+        async with guarding(shared, lease=lease) as guard, guarding(shared, serializer=Pickle()) as other:
+            await other.set("pickled", {"a"}, ttl=60)
+            before = contents()
+            found = await guard.look([*FOREIGN, "empty", "pickled", KEY])
+            assert found == {**dict.fromkeys([*FOREIGN, "empty", "pickled"], "foreign"), KEY: "cold"}
+            source = Source()
+            for key in (*FOREIGN, "empty", "pickled"):
+                assert await warm(guard, source, key) == "foreign"
+            assert contents() == before
+            if not lease:
+                assert source.calls == 0
+
+    def contents() -> dict[bytes, bytes | None]:
+        return {key: client.dump(key) for key in client.scan_iter()}
+
+    with shared.client() as client:
+        client.flushall()
+        put_foreign(client)
+        client.set("empty", "")
+        run(work())
+        client.flushall()
+
+
+@pytest.mark.parametrize("lease", [2.0, 0.0])
+@pytest.mark.parametrize("key", FOREIGN)
+def test_what_comes_during_the_load_and_is_no_value_of_a_guard_is_left_alone(
+    shared: RedisServer, key: str, lease: float
+) -> None:
+    async def work() -> None:
+        async with guarding(shared, lease=lease) as guard:
+            source = Source(held=True)
+            warming = asyncio.create_task(warm(guard, source, key))
+            await source.asked.wait()
+            put_foreign(client)
+            source.gate.set()
+            assert await warming == "foreign"
+            assert await guard.look([key]) == {key: "foreign"}
+            assert client.exists(f"herdwatch:lease:{{{key}}}") == 0
+
+    with shared.client() as client:
+        client.flushall()
+        run(work())
+        client.flushall()
+
+
+def test_an_old_value_of_the_guard_s_own_is_replaced(shared: RedisServer) -> None:
+    async def work() -> None:
+        for lease in (2.0, 0.0):
+            async with guarding(shared, lease=lease, stale=60, refresh=None) as guard:
+                await guard.set(KEY, "old", ttl=0.01)
+                await asyncio.sleep(0.02)
+                assert await warm(guard, Source()) == "loaded"
+                assert await guard.get(KEY, load=Source(answer="not asked"), ttl=60) == "row"
+
+    run(work())
+    with shared.client() as client:
+        client.flushall()
+
+
+def test_a_key_that_redis_cannot_be_asked_for_is_not_remembered_as_hot() -> None:
+    hot = HotKeys(10)
+    hot.look(["user:1", "user:\udcff", "\ud83d", "\ude00"])
+    assert hot.group() == Group(4, 0, {"user:1": 1})
+
+
+def test_a_user_who_may_not_store_is_told_before_anything_is_loaded(shared: RedisServer) -> None:
+    async def work() -> None:
+        store = redis.asyncio.Redis.from_url(f"redis://half:secret@127.0.0.1:{shared.port}")
+        async with guarding(store) as guard, guarding(shared) as whole:
+            with pytest.raises(CacheUnavailable, match="eval") as caught:
+                await guard.may_warm(KEY)
+            assert caught.value.refused
+            source = Source()
+            with pytest.raises(CacheUnavailable, match=r"did not take the value of 'user:1'.*eval") as caught:
+                await warm(guard, source)
+            assert caught.value.refused
+            await whole.may_warm(KEY)
+
+    with shared.client() as client:
+        client.execute_command("ACL", "SETUSER", "half", "on", ">secret", "~*", "+@all", "-eval")
+        run(work())
+        client.execute_command("ACL", "DELUSER", "half")
+        client.flushall()
 
 
 def test_who_looks_up_a_key_that_is_being_warmed_shares_that_load() -> None:
@@ -179,7 +281,7 @@ def test_without_redis_nothing_is_loaded() -> None:
             with pytest.raises(CacheUnavailable):
                 await warm(guard, source)
             with pytest.raises(CacheUnavailable):
-                await guard.cold([KEY])
+                await guard.look([KEY])
         assert source.calls == 0
 
     run(work())

@@ -80,9 +80,9 @@ def test_every_key_is_loaded_once_the_hottest_first_and_a_second_run_finds_all_o
     outcome = run(server, database, (*NAMES, "user:absent"), speed=Speed(concurrency=1, pause=0))
     assert tuple(database.asked) == (*NAMES, "user:absent")
     assert (outcome.state.loaded, outcome.state.absent, outcome.stopped) == (500, 1, "")
-    assert stored(server) == {*NAMES, "user:absent"}
+    assert stored(server) == set(NAMES)
     again = run(server, database, (*NAMES, "user:absent"))
-    assert (again.state.warm, again.state.loaded, len(database.asked)) == (501, 0, 501)
+    assert (again.state.warm, again.state.loaded, len(database.asked)) == (500, 0, 502)
 
 
 def test_no_more_loads_run_at_the_same_time_than_allowed(server: RedisServer) -> None:

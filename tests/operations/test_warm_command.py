@@ -8,7 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +199,117 @@ def test_who_interrupts_it_is_told_how_far_it_came_and_its_report_says_that_it_e
     assert 0 < told["warmup"]["done"] < 200
 
 
+def services(place: Place) -> Path:
+    """A folder of journals of two services in one cache and group."""
+    folder = place.folder / "services"
+    folder.mkdir()
+    for service, key in (("orders", "order:1"), ("profiles", "user:1")):
+        journal = Journal("users", service, time.time() - 180, {"default": Group(10, 0, {key: 10})})
+        (folder / f"{service}{journals.SUFFIX}").write_text("".join(journals.lines(journal)))
+    return folder
+
+
+def test_of_two_services_those_that_are_named_are_warmed_and_the_journal_s_age_and_ruins_are_told(place: Place) -> None:
+    folder = services(place)
+    (folder / f"cut{journals.SUFFIX}").write_text((folder / f"orders{journals.SUFFIX}").read_text()[:-10])
+    arguments = ("--loader", "an_app:load_async", "--journal", "services", "--service", "profiles")
+    code, _, err = place.run(*arguments)
+    assert (code, set(place.loads)) == (0, {"user:1"})
+    assert "1 keys from the journal of profiles, which carry 100.0% of the lookups" in err
+    assert re.search(r"^the journal was written 3 min ago$", err, re.M)
+    assert re.search(r"^left out: services/cut.hotkeys:\d: .*cut off", err, re.M)
+    assert place.run(*arguments, "--service", "orders")[0] == 0
+    assert set(place.loads) == {"user:1", "order:1"}
+
+
+def test_a_key_that_is_no_text_is_left_out(place: Place) -> None:
+    place.journal({"user:1": 600, "user:\udcff": 400}, total=1000)
+    code, out, err = place.run("--loader", "an_app:load", "--journal", "one.hotkeys")
+    assert (code, place.stored) == (0, {"user:1"})
+    assert "left out: keys that are no UTF-8: 1" in err
+    assert "the warm ones carry 60.0% of the lookups" in out
+
+
+def test_a_share_that_is_not_reached_is_no_success(place: Place) -> None:
+    place.journal({"user:1": 500}, total=1000)
+    arguments = ("--loader", "an_app:load", "--journal", "one.hotkeys", "--until-hit-ratio", "0.95", "--json")
+    code, out, err = place.run(*arguments)
+    assert code == 1
+    assert "0.95 is wanted and cannot be reached: all these keys together carry 50.0%" in err
+    assert err.endswith("herdwatch: 0.95 was wanted, 50.0% is reached\n")
+    told = json.loads(out)
+    assert (told["short"], told["share_wanted"], told["share_of_lookups"], told["stopped"]) == (True, 0.95, 0.5, "")
+
+
+def test_what_the_application_keeps_there_itself_is_told_and_left_alone(place: Place) -> None:
+    with place.server.client() as client:
+        client.rpush("user:1", "a job")
+        arguments = ("--loader", "an_app:load", "--keys", "-", "--cache", "users")
+        assert "1 are no values of this guard" in place.run(*arguments, "--dry-run", typed="user:1\nuser:2\n")[1]
+        code, out, _ = place.run(*arguments, typed="user:1\nuser:2\n")
+        assert (code, client.lrange("user:1", 0, -1)) == (0, [b"a job"])
+    assert "1 loaded, 1 left alone" in out
+    assert "1 are no values of this guard and were left alone; name the guard of their application with --guard" in out
+
+
+def test_a_closed_standard_input_is_said(place: Place) -> None:
+    command = f"exec {sys.executable} -m herdwatch warm --loader an_app:load --keys - --cache users <&-"
+    environment = {**os.environ, "PORT": str(place.server.port)}
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=place.folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "herdwatch: standard input: it is closed; give one key a line, hottest first\n"
+
+
+def test_who_interrupts_slow_loads_is_told_of_them_and_a_second_time_ends_it_at_once(place: Place) -> None:
+    arguments = ("--loader", "an_app:load", "--keys", "keys", "--cache", "users", "--concurrency", "2")
+    with place.start(*arguments, env={"SLOW": "3600"}) as process:
+        until(lambda: len(place.loads) == 2, "two loads")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert "stopping, 2 loads in the air; Ctrl-C again ends it now\n" in lines
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("herdwatch: interrupted\n")
+    assert "Traceback" not in err
+
+
+class Alertmanager(BaseHTTPRequestHandler):
+    """Takes silences."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"silenceID": "an-id"}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_warm_up_that_is_longer_than_its_silence_says_so_and_one_that_fails_that_it_is_still_silent(
+    place: Place,
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Alertmanager) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with (place.folder / "herdwatch.yaml").open("a") as file:
+            file.write(f"prometheus: {{alertmanagers: ['127.0.0.1:{server.server_port}']}}\n")
+        arguments = ("--loader", "an_app:load", "--cache", "users", "--silence", "20s", "--max-failures", "1")
+        code, _, err = place.run(
+            *arguments, "--keys", "-", "--max-rate", "0.1", typed="user:7\nuser:1\nuser:2\nuser:3\n"
+        )
+        server.shutdown()
+    assert code == 1
+    assert "this takes 40 s at the least, and the silence ends after 20 s" in err
+    *_, still, last = err.splitlines()
+    assert "--alertmanager.url=" in still
+    assert "an-id" in still
+    assert last.startswith("herdwatch: the last 1 loads failed")
+
+
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "no source": (("--loader", "an_app:load"), "give --journal PATH or --keys FILE, one of them"),
     "two sources": (("--keys", "keys", "--journal", "."), "give --journal PATH or --keys FILE, one of them"),
@@ -207,6 +321,10 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "a guarded loader": (("--loader", "an_app:cached"), "--loader an_app:cached: a guard wraps this function already"),
     "a module that breaks": (("--loader", "broken:load"), "importing broken failed with RuntimeError"),
     "no guard": (("--guard", "an_app:load"), "--guard an_app:load: a function; it must be a herdwatch Guard"),
+    "a service of a file": (("--service", "profiles"), "--service chooses among the services of a journal"),
+    "a ttl without an end": (("--ttl", "inf"), "Invalid value for '--ttl': Input should be less than or equal to"),
+    "a ttl that is no number": (("--ttl", "nan"), "Invalid value for '--ttl'"),
+    "a patience that is no number": (("--patience", "nan"), "Invalid value for '--patience'"),
     "no file": (("--keys", "gone"), "gone: cannot be read: No such file"),
     "an empty file": (("--keys", "empty.txt"), "empty.txt: no keys; give one a line, hottest first"),
     "binary keys": (("--keys", "binary"), "binary:2: not UTF-8; give one key a line"),
@@ -215,6 +333,14 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "no journal": (("--journal", "empty"), "empty: no journal there"),
     "another cache": (("--journal", "cut", "--cache", "carts"), "no journal of cache 'carts'; there is: users"),
     "two groups": (("--journal", "two.hotkeys"), "2 groups, each with a loader of its own; name one of them"),
+    "two services": (
+        ("--journal", "services"),
+        "2 services, each with a loader of its own; name one of them, or those",
+    ),
+    "no such service": (
+        ("--journal", "services", "--service", "x"),
+        "no journal of service 'x'; there is: orders, pro",
+    ),
     "no such group": (("--journal", "two.hotkeys", "--group", "c"), "no group 'c'; there is: a, b"),
     "a ratio without counts": (("--until-hit-ratio", "0.9"), "a hit ratio can be aimed at with a journal only"),
     "a ratio above 1": (("--until-hit-ratio", "2"), "--until-hit-ratio 2: it must be a ratio such as 0.95"),
@@ -237,6 +363,7 @@ def test_what_cannot_be_is_refused_in_a_sentence_and_nothing_is_loaded(
     (place.folder / "cut" / "a.hotkeys").write_text(whole)
     groups = {name: Group(1, 0, {"user:1": 1}) for name in "ab"}
     (place.folder / "two.hotkeys").write_text("".join(journals.lines(Journal("users", "profiles", 1.0, groups))))
+    services(place)
     arguments = list(given)
     if "--keys" not in given and "--journal" not in given and what != "no source":
         arguments += ["--keys", "keys"]

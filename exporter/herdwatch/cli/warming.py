@@ -18,13 +18,16 @@ from herdwatch.cli.app import (
     load,
 )
 from herdwatch.cli.operating import one_cache
-from herdwatch.cli.silencing import SilenceOption, silenced
+from herdwatch.cli.silencing import SilenceOption, ending, silenced, silencing
 from herdwatch.config import Cache
 from herdwatch.errors import OperationError, UsageError
 
 if TYPE_CHECKING:
     from herdwatch.guard import Guard, SyncGuard
     from herdwatch.operations.warm import Keys
+
+LONGEST_TTL = 10 * 365 * 86_400
+"""Seconds; what is more is a slip of the finger."""
 
 
 @app.command()
@@ -49,8 +52,13 @@ def warm(
     username: UsernameOption = None,
     password_env: PasswordEnvOption = None,
     password_file: PasswordFileOption = None,
-    ttl: Annotated[float, typer.Option(min=1, help="Seconds that a value lives, as the application says it.")] = 3600,
+    ttl: Annotated[
+        float, typer.Option(min=1, max=LONGEST_TTL, help="Seconds that a value lives, as the application says it.")
+    ] = 3600,
     group: Annotated[str | None, typer.Option(metavar="NAME", help="Whose keys: a group of the guard.")] = None,
+    service: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Whose lookups in the journals; may be given again.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the hottest so many.")] = None,
     until_hit_ratio: Annotated[
         str | None,
@@ -75,7 +83,7 @@ def warm(
     from herdwatch.operations import warm as warming
 
     speed = warming.Speed(batch, pause, max_rate, None if max_latency is None else max_latency / 1000, concurrency)
-    wanted, journal_cache = _keys(journal, keys, cache=cache, group=group)
+    wanted, journal_cache = _keys(journal, keys, cache=cache, group=group, services=service or [])
     if guard is not None:
         if config is not None or redis_url is not None:
             raise UsageError("--guard says where the Redis is; give it without --config and --redis-url")
@@ -86,35 +94,38 @@ def warm(
     name = of.core.cache if not isinstance(of, Cache) else cache or journal_cache or of.name
     if limit is not None:
         wanted = wanted.first(limit)
-    if until_hit_ratio is not None:
-        wanted = wanted.until(_ratio(until_hit_ratio, name, config))
-    load_one = warming.loader_of(loader)
+    ratio = None if until_hit_ratio is None else _ratio(until_hit_ratio, name, config)
+    load_one = warming.loader_of(loader, concurrency=concurrency)
     made = warming.warming_guard(of, cache=name, concurrency=concurrency)
-    warmer = warming.Warmer(made, load_one, wanted, ttl=ttl, speed=speed, patience=patience, max_failures=max_failures)
-    if not dry_run:
-        silenced(silence, name, config, why=f"herdwatch warm of {len(wanted):,} keys")
-    print(f"{warming.plan_of(wanted, speed)}", file=sys.stderr)
+    warmer = warming.Warmer(
+        made, load_one, wanted, ttl=ttl, speed=speed, patience=patience, max_failures=max_failures, until=ratio
+    )
+    quiet, _ = silencing(silence, name, config)
+    print(warming.plan_of(warmer.keys, speed, until=ratio, silence=quiet), file=sys.stderr, flush=True)
     if dry_run:
         print(warming.dry_run(warmer, made, as_json=json))
         return
-    outcome = warming.shown(warmer, made)
-    print(warming.as_json(outcome) if json else warming.as_text(outcome))
-    if outcome.interrupted:
-        raise KeyboardInterrupt
-    if outcome.stopped:
-        raise OperationError(outcome.stopped)
-    if outcome.state.failed:
-        raise OperationError(f"{outcome.state.failed:,} keys are not warm because the loader failed")
+    with ending(silenced(silence, name, config, why=f"herdwatch warm of {len(warmer.keys):,} keys")):
+        outcome = warming.shown(warmer, made)
+        print(warming.as_json(outcome) if json else warming.as_text(outcome), flush=True)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        if outcome.problems:
+            raise OperationError("; ".join(outcome.problems))
 
 
-def _keys(journal: Path | None, keys: Path | None, *, cache: str | None, group: str | None) -> tuple[Keys, str | None]:
+def _keys(
+    journal: Path | None, keys: Path | None, *, cache: str | None, group: str | None, services: list[str]
+) -> tuple[Keys, str | None]:
     """The keys, and the cache that their journal is of."""
     from herdwatch.operations import warm as warming
 
     if (journal is None) == (keys is None):
         raise UsageError("give --journal PATH or --keys FILE, one of them: what is to be warm")
     if journal is not None:
-        return warming.from_journal(journal, cache=cache, group=group)
+        return warming.from_journal(journal, cache=cache, group=group, services=services)
+    if services:
+        raise UsageError("--service chooses among the services of a journal; give it with --journal")
     assert keys is not None  # noqa: S101 - one of the two is given
     return warming.from_file(keys, group=group), None
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from herdwatch.guard import values
+
 Command = tuple[Any, ...]
 
 LEASES = "herdwatch:lease:"
@@ -24,6 +26,17 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('DEL', KEYS[2])
 redis.pcall('PUBLISH', KEYS[2], ARGV[4])
 return 1"""
+FILL_COLD = """
+if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+local there = redis.pcall('GET', KEYS[1])
+local ours = not there or type(there) == 'string' and string.sub(there, 1, #ARGV[5]) == ARGV[5]
+if ours then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+if KEYS[2] then
+  redis.call('DEL', KEYS[2])
+  redis.pcall('PUBLISH', KEYS[2], ARGV[4])
+end
+return ours and 1 or -1"""
+"""What a warm-up fills with: only over nothing, or over a value that a guard wrote."""
 RELEASE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
@@ -69,6 +82,12 @@ def fill(key: str, token: str, raw: bytes, seconds: float) -> Command:
     return "EVAL", FILL, 2, key, lease_of(key), token, raw, _ms(seconds), FILLED
 
 
+def fill_cold(key: str, token: str | None, raw: bytes, seconds: float) -> Command:
+    """1 if the value of a warm-up was stored, 0 if its lease is another's now, -1 if what stands there is foreign."""
+    keys = (key,) if token is None else (key, lease_of(key))
+    return "EVAL", FILL_COLD, len(keys), *keys, token or "", raw, _ms(seconds), FILLED, values.MAGIC
+
+
 def release(key: str, token: str, message: bytes) -> Command:
     """End the lease without a value."""
     return "EVAL", RELEASE, 1, lease_of(key), token, message
@@ -84,12 +103,17 @@ def put_without_lease(key: str, raw: bytes, seconds: float) -> Command:
     return "SET", key, raw, "PX", _ms(seconds)
 
 
-def ending(key: str, token: str | None, raw: bytes, seconds: float, *, fenced: bool, forgotten: bool) -> Command | None:
+def ending(
+    key: str, token: str | None, raw: bytes, seconds: float, *, fenced: bool, forgotten: bool, cold: bool = False
+) -> Command | None:
     """What ends a load that has a value, to be kept for `seconds` (0: not at all).
 
-    `fenced` loads store under their lease's token or not at all; what a write has made `forgotten` is not stored.
+    `fenced` loads store under their lease's token or not at all; what a write has made `forgotten` is not stored; a
+    warm-up's load stores only where it is `cold`.
     """
     keep = seconds > 0 and not forgotten
+    if cold and keep and (token is not None or not fenced):
+        return fill_cold(key, token, raw, seconds)
     if token is not None:
         return fill(key, token, raw, seconds) if keep else release(key, token, GONE)
     return put_without_lease(key, raw, seconds) if keep and not fenced else None

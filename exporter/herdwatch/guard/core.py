@@ -9,7 +9,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from prometheus_client import CollectorRegistry
 
@@ -22,6 +22,9 @@ from herdwatch.reports import Warmup
 
 MISS: Final = object()
 _MISSED = (MISS, "", False)
+
+Standing = Literal["warm", "cold", "foreign"]
+"""A fresh value; none, or one that has ended; what this guard did not write, or cannot read."""
 
 _COOLING_SECONDS = 1.0
 _COOLING_KEYS = 4096
@@ -80,6 +83,21 @@ class Core:
             return (value, "stale", True) if late else _MISSED
         due = policy is not None and policy.due(now, expires_at, load_seconds)
         return value, "negative" if negative else "hit", due
+
+    def stands(self, raw: bytes | None) -> Standing:
+        """What a warm-up finds; judge() says miss of what is cold and of what is foreign."""
+        if raw is None:
+            return "cold"
+        header = unpack(raw)
+        if header is None or not self._reads(header[0], raw):
+            return "foreign"
+        return "warm" if self._clock() < header[3] else "cold"
+
+    def _reads(self, negative: bool, raw: bytes) -> bool:
+        try:
+            return negative or self._loads(raw[HEADER_BYTES:]) is not MISS
+        except Exception:
+            return False
 
     def usable(self, raw: bytes | None, seen: float | None) -> bool:
         """Whether a value that another process stored answers this load: decodable, and another than the one seen."""

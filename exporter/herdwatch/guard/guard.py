@@ -16,18 +16,19 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from herdwatch.errors import CacheUnavailable
 from herdwatch.guard import address, commands
-from herdwatch.guard.core import MISS, Core, check_ttl, count_one
+from herdwatch.guard.core import MISS, Core, Standing, check_ttl, count_one
 from herdwatch.guard.counts import GroupCounts
 from herdwatch.guard.hot_keys import BATCH
-from herdwatch.guard.load import Homeless, Load, LoadStage, Skipped, Trigger
+from herdwatch.guard.load import Foreign, Homeless, Load, LoadStage, Skipped, Trigger
 from herdwatch.guard.settings import Options, Settings
 from herdwatch.guard.store import RedisStore, Store, StoreDown
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
-Warmed = Literal["warm", "loaded", "absent", "shared"]
-"""There was a fresh value; it was loaded; the loader said that there is none; another's value stands there now."""
+Warmed = Literal["warm", "loaded", "absent", "shared", "foreign"]
+"""There was a fresh value; it was loaded; the loader said that there is none; another's value stands there now; there
+was what this guard did not write, or cannot read."""
 
 Look = tuple[Any, Load | None]
 """A value, or MISS and the load to join."""
@@ -183,24 +184,26 @@ class Guard:
         """
         return await self._write(key, commands.remove(key))
 
-    async def cold(self, keys: Iterable[str]) -> list[str]:
-        """Those of the keys, in their order, that have no fresh value; one MGET, and nothing is counted.
+    async def look(self, keys: Iterable[str]) -> dict[str, Standing]:
+        """Which of the keys, in their order, a warm-up would load: see Standing. One round trip; nothing is counted.
 
         Raises CacheUnavailable when Redis does not answer.
         """
         wanted = list(dict.fromkeys(keys))
-        try:
-            raws = await self._store.get_many(wanted, self._timeout)
-        except StoreDown as error:
-            raise CacheUnavailable(str(error), refused=error.refused) from None
-        return [key for key, raw in zip(wanted, raws, strict=True) if self._judge(raw)[1] not in ("hit", "negative")]
+        raws = await self._asked(self._store.get_each(wanted, self._timeout))
+        return {key: self.core.stands(raw) for key, raw in zip(wanted, raws, strict=True)}
+
+    async def may_warm(self, key: str) -> None:
+        """Raises CacheUnavailable where Redis does not answer, or does not let this user store; nothing is stored."""
+        await self._asked(self._store.run(commands.release(key, self.core.token(), commands.GONE), self._timeout))
 
     async def warm(
         self, key: str, *, load: Callable[[str], Awaitable[Any]], ttl: float, group: str = "default"
     ) -> Warmed:
         """Load a key ahead of its lookups, unless it has a fresh value; see Warmed for what came of it.
 
-        Lease and limiter are those of any load, so a value that is newer is never overwritten. The call counts as
+        Lease and limiter are those of any load, so a value that is newer is never overwritten; nor is what this guard
+        did not write, and a loader's None is not stored. The call counts as
         `singleflight_executions_total{trigger="warm"}`; the key was looked up by nobody.
 
         Raises what the loader raised, LoadTimeout, Shed, RemoteLoadError, or CacheUnavailable without Redis.
@@ -209,14 +212,17 @@ class Guard:
         while True:
             raw = None
             if not self.core.settings.lease:  # else the value is read with the lease, in one round trip
-                raw = await self._found(key)
-                if self._judge(raw)[1] in ("hit", "negative"):
-                    return "warm"
+                (raw,) = await self._asked(self._store.get_each([key], self._timeout))
+                stands = self.core.stands(raw)
+                if stands != "cold":
+                    return stands
             flying = self._begin(key, raw, load, ttl, self._counts[group], self._timeout, "warm")
             try:
                 loaded = await flying.wait(nobody)
             except Homeless as error:
-                raise CacheUnavailable(str(error)) from None
+                raise _unavailable(error.down) from None
+            except Foreign:
+                return "foreign"
             except Skipped:
                 continue  # a refresh in the air that was not needed after all
             if flying.was_warm:
@@ -225,8 +231,10 @@ class Guard:
                 return "shared"
             if self.core.decode(loaded) is None:
                 return "absent"
-            if flying.stored is None:
-                raise CacheUnavailable(f"Redis did not take the value of {key!r}")
+            if flying.trouble is not None:
+                raise _unavailable(flying.trouble, f"Redis did not take the value of {key!r}: ")
+            if flying.foreign:
+                return "foreign"
             return "loaded" if flying.stored else "shared"
 
     def cached(
@@ -260,11 +268,11 @@ class Guard:
     ) -> None:
         await self.aclose()
 
-    async def _found(self, key: str) -> bytes | None:
+    async def _asked(self, answer: Awaitable[T]) -> T:
         try:
-            return await self._get(key, self._timeout)
+            return await answer
         except StoreDown as error:
-            raise CacheUnavailable(str(error), refused=error.refused) from None
+            raise _unavailable(error) from None
 
     async def _follow(
         self, followers: Followers, key: str, load: Callable[[str], Awaitable[Any]], ttl: float, counts: GroupCounts
@@ -422,6 +430,10 @@ class Guard:
         self._probes.clear()
         self._loads.abandon()
         self._store.abandon()
+
+
+def _unavailable(down: StoreDown, what: str = "") -> CacheUnavailable:
+    return CacheUnavailable(f"{what}{down}", refused=down.refused)
 
 
 def _store(client: object, settings: Settings) -> RedisStore:

@@ -17,7 +17,7 @@ from herdwatch.journals import HALF_LIFE_SECONDS, Group
 BATCH = 1000
 """Lookups between two merges."""
 MAX_KEY = 1024
-"""Characters of a key; a longer one is a lookup and is not remembered."""
+"""Characters of a key; a longer one is a lookup and is not remembered, nor is one that is no text to UTF-8."""
 
 
 class HotKeys:
@@ -86,7 +86,17 @@ class HotKeys:
 def _remembered(batch: list[str]) -> list[str]:
     try:
         if max(map(len, batch), default=0) <= MAX_KEY and set(map(type, batch)) <= {str}:
+            "".join(batch).encode()
             return batch
-    except TypeError:
-        pass  # a key without a length: whatever an application took for one
-    return [key for key in batch if isinstance(key, str) and len(key) <= MAX_KEY]
+    except (TypeError, UnicodeEncodeError):
+        pass  # a key without a length, whatever an application took for one; or half a surrogate pair
+    return [key for key in batch if isinstance(key, str) and len(key) <= MAX_KEY and is_text(key)]
+
+
+def is_text(key: str) -> bool:
+    """Whether Redis can be asked for it."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -31,7 +31,15 @@ class Skipped(Exception):
 
 
 class Homeless(Skipped):
-    """A warm-up's load for which Redis has no place now; who joined it looks again."""
+    """A warm-up's load for which Redis has no place now; who joined it looks again. `down` is what Redis said."""
+
+    def __init__(self, down: StoreDown) -> None:
+        super().__init__(str(down))
+        self.down = down
+
+
+class Foreign(Skipped):
+    """A warm-up's load of a key that holds what no guard of this kind wrote; it stays, and who joined looks again."""
 
 
 class Load(Entry[bytes]):
@@ -41,6 +49,7 @@ class Load(Entry[bytes]):
         "counts",
         "executed",
         "fenced",
+        "foreign",
         "forgotten",
         "late",
         "limbo",
@@ -50,6 +59,7 @@ class Load(Entry[bytes]):
         "seen",
         "stored",
         "trigger",
+        "trouble",
         "ttl",
         "was_warm",
     )
@@ -67,6 +77,8 @@ class Load(Entry[bytes]):
         self.fenced = True
         self.executed = self.was_warm = False
         self.stored: bool | None = None  # whether Redis took what was loaded; None: it did not say
+        self.trouble: StoreDown | None = None  # why it did not
+        self.foreign = False  # whether a warm-up's value was not stored because of what stands there
 
     def see(self, raw: bytes | None) -> None:
         """Remember which value was at hand: only a newer one answers this load."""
@@ -227,12 +239,15 @@ class LoadStage:
                     )
                     usable = raw is not None and self._core.usable(raw, load.seen)
                     load.was_warm = usable and watch is None
-                    if taken and not usable:
+                    foreign = load.trigger == "warm" and self._core.stands(raw) == "foreign"
+                    if taken and not usable and not foreign:
                         return token
                     if taken:
                         await self._patiently(
                             load, lambda within: self._store.run(commands.release(key, token, commands.FILLED), within)
                         )
+                    if foreign:
+                        raise Foreign
                     if usable and raw is not None:
                         return raw
                     self._give_way(load)
@@ -241,7 +256,7 @@ class LoadStage:
                         continue  # what happened before the subscription is in Redis
                 except StoreDown as error:
                     if load.trigger == "warm":
-                        raise Homeless(str(error)) from None
+                        raise Homeless(error) from None
                     return None
                 message = await watch.wait(POLL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  no secret
                 kind = None if message is None else commands.failed_kind(message)
@@ -312,7 +327,9 @@ class LoadStage:
         try:
             value = await load.loader(str(load.key))
             seconds = time.monotonic() - began
-            return self._core.pack(value, ttl=load.ttl, seconds=seconds)
+            raw, keep = self._core.pack(value, ttl=load.ttl, seconds=seconds)
+            # Nobody has asked for this key: what a warm-up's loader does not know may be known to the application's.
+            return raw, 0.0 if value is None and load.trigger == "warm" else keep
         except BaseException:
             load.counts.errors += 1
             raise
@@ -324,10 +341,16 @@ class LoadStage:
         """Store what was loaded, if it still may be; whatever Redis says, the callers get their value."""
         # A load whose time ran out is in the air no more, so that a write does not find it to make it forgotten.
         forgotten = load.forgotten or load.landed
-        command = commands.ending(str(load.key), token, raw, seconds, fenced=load.fenced, forgotten=forgotten)
+        cold = load.trigger == "warm"
+        command = commands.ending(
+            str(load.key), token, raw, seconds, fenced=load.fenced, forgotten=forgotten, cold=cold
+        )
         if command is None:
             load.stored = False
             return
-        with contextlib.suppress(StoreDown):
+        try:
             reply = await self._patiently(load, lambda within: self._store.run(command, within))
-            load.stored = bool(reply) and seconds > 0 and not forgotten
+            load.foreign = cold and reply == -1
+            load.stored = bool(reply) and seconds > 0 and not forgotten and not load.foreign
+        except StoreDown as error:
+            load.trouble = error

@@ -22,6 +22,7 @@ from herdwatch.guard import commands
 from herdwatch.guard.address import Address
 from herdwatch.guard.commands import Command
 from herdwatch.guard.health import Health
+from herdwatch.guard.values import OTHER_TYPE
 from herdwatch.guard.wakeups import Wakeups, Watch
 
 _inherited: list[object] = []
@@ -59,6 +60,10 @@ class Store(ABC):
     @abstractmethod
     async def get_many(self, keys: Sequence[str], within: float) -> list[bytes | None]: ...
 
+    async def get_each(self, keys: Sequence[str], within: float) -> list[bytes | None]:
+        """As `get_many`, with OTHER_TYPE where there is no string, of which MGET says that there is nothing."""
+        return [await self.get(key, within) for key in keys]
+
     @abstractmethod
     async def acquire(self, key: str, token: str, seconds: float, within: float) -> tuple[bool, bytes | None]:
         """Whether the lease is ours now, and the value there is."""
@@ -93,13 +98,20 @@ class RedisStore(Store):
     async def get(self, key: str, within: float) -> bytes | None:
         (reply,) = await self._talk((("GET", key),), within)
         if isinstance(reply, ResponseError):
-            if str(reply).startswith("WRONGTYPE"):
+            if _of_another_type(reply):
                 return None  # what lies there is not ours: a miss, and the fill replaces it
             raise self._down(reply)
         return reply  # type: ignore[no-any-return]
 
     async def get_many(self, keys: Sequence[str], within: float) -> list[bytes | None]:
         return await self.run(("MGET", *keys), within) if keys else []
+
+    async def get_each(self, keys: Sequence[str], within: float) -> list[bytes | None]:
+        replies = await self._talk([("GET", key) for key in keys], within) if keys else []
+        for reply in replies:
+            if isinstance(reply, ResponseError) and not _of_another_type(reply):
+                raise self._down(reply)
+        return [OTHER_TYPE if isinstance(reply, ResponseError) else reply for reply in replies]
 
     async def acquire(self, key: str, token: str, seconds: float, within: float) -> tuple[bool, bytes | None]:
         taken, raw = await self._talk(commands.acquire(key, token, seconds), within)
@@ -191,6 +203,10 @@ class RedisStore(Store):
     def _down(self, error: BaseException) -> StoreDown:
         self._health.failed(error)
         return StoreDown.of(error)
+
+
+def _of_another_type(reply: object) -> bool:
+    return isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
 async def _while_the_loop_lasts(idle: list[Connection]) -> AsyncGenerator[None, None]:

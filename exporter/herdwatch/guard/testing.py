@@ -71,6 +71,16 @@ class Memory:
     def _fill(self, key: str, lease: str, token: str, raw: bytes, milliseconds: float, message: bytes) -> bool:
         return self._holds(lease, token) and self._write(key, raw, milliseconds) and self._end(lease, message)
 
+    def _fill_cold(self, key: str, *rest: Any) -> int:
+        lease, token, raw, milliseconds, message, magic = rest if len(rest) == 6 else ("", *rest)
+        if lease and not self._holds(lease, token):
+            return 0
+        ours = (self.read(key) or magic).startswith(magic)
+        if ours:
+            self._write(key, raw, milliseconds)
+        self._end(lease, message)
+        return 1 if ours else -1
+
     def _release(self, lease: str, token: str, message: bytes) -> bool:
         return self._holds(lease, token) and self._end(lease, message)
 
@@ -89,6 +99,7 @@ class Memory:
 
 _SCRIPTS: dict[str, Callable[..., Any]] = {
     commands.FILL: Memory._fill,
+    commands.FILL_COLD: Memory._fill_cold,
     commands.RELEASE: Memory._release,
     commands.EXTEND: Memory._extend,
     commands.PUT: Memory._put,

@@ -53,6 +53,10 @@ class Raw:
         return payload
 
 
+OTHER_TYPE = b""
+"""Stands for a list, a hash, or whatever else lies in Redis where a value would: foreign, as an empty string is."""
+
+
 def pack(payload: bytes | None, *, loaded_at: float, load_seconds: float, expires_at: float) -> bytes:
     """The bytes to store; a payload of None is the negative answer."""
     start = _NEGATIVE if payload is None else _PLAIN

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
 from herdwatch import journals
 from herdwatch.errors import UsageError
+from herdwatch.guard.hot_keys import is_text
 
 MAX_KEYS = 5_000_000
 MAX_KEY = 4096
@@ -19,8 +21,9 @@ _OURS = "herdwatch:"
 class Keys:
     """Keys of one group, hottest first, each once.
 
-    From a journal, `lookups` has how often each was looked up and `total` all lookups of the group; from elsewhere
-    nothing is known of that. `source` is in words.
+    From a journal, `lookups` has how often each was looked up, `total` all lookups of the group and `at` when the
+    newest file was written, in Unix seconds; from elsewhere nothing is known of that. `source` is in words, `left_out`
+    has a sentence for what of it is not used.
     """
 
     names: tuple[str, ...]
@@ -28,6 +31,8 @@ class Keys:
     group: str = "default"
     lookups: tuple[int, ...] = ()
     total: int = 0
+    at: float | None = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -44,38 +49,62 @@ class Keys:
         """The hottest so many."""
         return replace(self, names=self.names[:count], lookups=self.lookups[:count])
 
-    def until(self, ratio: float) -> Keys:
+    def until(self, ratio: float, *, without: Collection[str] = ()) -> Keys:
         """As few of the hottest as it takes to carry this share of the lookups: the hit ratio once they are warm.
 
-        All of them where even all do not. Raises UsageError where nothing is known of lookups.
+        Those `without` a value carry nothing. All keys where even all do not. Raises UsageError where nothing is known
+        of lookups.
         """
         if not self.total:
             raise UsageError(f"a hit ratio can be aimed at with a journal only; {self.source} has no counts")
-        wanted = ratio * self.total
-        return self.first(next((n for n, sum_ in enumerate(accumulate(self.lookups), 1) if sum_ >= wanted), len(self)))
+        carried = (0 if key in without else count for key, count in zip(self.names, self.lookups, strict=True))
+        sums = enumerate(accumulate(carried), 1)
+        return self.first(next((n for n, sum_ in sums if reaches(sum_ / self.total, ratio)), len(self)))
 
 
-def from_journal(path: Path, *, cache: str | None, group: str | None) -> tuple[Keys, str]:
-    """The keys of one group of a journal, and its cache. Raises UsageError where it is not clear which."""
-    found = journals.read(path, cache=cache)
+def reaches(share: float, ratio: float) -> bool:
+    """Whether a share is the one that was wanted, whatever floats have made of either."""
+    return share >= ratio - 1e-9
+
+
+def from_journal(path: Path, *, cache: str | None, group: str | None, services: Sequence[str] = ()) -> tuple[Keys, str]:
+    """The keys of one group of a journal, and its cache; of some `services` alone where they are named.
+
+    Raises UsageError where it is not clear whose: a loader is one group's, and one service's unless it is said.
+    """
+    found = journals.read(path, cache=cache, services=services)
+    group = _group(found, group, path)
+    counted_by = found.counted_by[group]
+    if not services and len(counted_by) > 1:
+        raise UsageError(f"{path}: {len(counted_by)} services, each with a loader of its own; name one of them, or"
+                         f" those that share one, with --service: {', '.join(counted_by)}")  # fmt: skip
+    hot = [one for one in found.keys if one.group == group and not one.key.startswith(_OURS)]
+    sound = [one for one in hot if is_text(one.key)]
+    left_out = found.left_out
+    if len(sound) < len(hot):
+        left_out += (f"keys that are no UTF-8: {len(hot) - len(sound):,}",)
+    keys = Keys(
+        tuple(one.key for one in sound),
+        f"the journal of {', '.join(counted_by)}",
+        group,
+        tuple(one.lookups for one in sound),
+        found.totals[group],
+        found.at,
+        left_out,
+    )
+    return keys, found.cache
+
+
+def _group(found: journals.HotKeys, group: str | None, path: Path) -> str:
     groups = sorted(found.totals)
     if group is None and len(groups) > 1:
         raise UsageError(f"{path}: {len(groups)} groups, each with a loader of its own; name one of them with --group: "
                          f"{', '.join(groups)}")  # fmt: skip
     if group is None and groups:
-        group = groups[0]
+        return groups[0]
     if group not in groups:
         raise UsageError(f"{path}: no group {group!r}; there is: {', '.join(groups) or 'none'}")
-    hot = [one for one in found.keys if one.group == group and not one.key.startswith(_OURS)]
-    services = ", ".join(found.services)
-    keys = Keys(
-        tuple(one.key for one in hot),
-        f"the journal of {services}",
-        group,
-        tuple(one.lookups for one in hot),
-        found.totals[group],
-    )
-    return keys, found.cache
+    return group
 
 
 def from_file(path: Path, *, group: str | None) -> Keys:
@@ -84,8 +113,10 @@ def from_file(path: Path, *, group: str | None) -> Keys:
     Raises UsageError naming the line of what can be no key.
     """
     name = "standard input" if str(path) == "-" else str(path)
+    if name != str(path) and sys.stdin is None:
+        raise UsageError(f"{name}: it is closed; give one key a line, hottest first")
     try:
-        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        raw = path.read_bytes() if name == str(path) else sys.stdin.buffer.read()
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror}") from None
     found: dict[str, None] = {}

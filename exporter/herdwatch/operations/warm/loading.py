@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import importlib
 import inspect
 import os
 import sys
-import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis.asyncio
@@ -22,15 +18,14 @@ from herdwatch.errors import UsageError
 from herdwatch.guard import Guard, SyncGuard
 from herdwatch.guard.settings import Settings
 from herdwatch.guard.store import RedisStore
-
-Loader = Callable[[str], Awaitable[Any]]
+from herdwatch.operations.warm.workers import Loader, in_threads
 
 SERVICE = "herdwatch-warm"
 """The service of a warm-up in metrics: the application's own counts stay the application's."""
 
 
-def loader_of(path: str) -> Loader:
-    """`package.module:function` as an async loader; a function that blocks runs in a thread of its own.
+def loader_of(path: str, *, concurrency: int = 100) -> Loader:
+    """`package.module:function` as an async loader; one that blocks runs in as many threads as `concurrency`.
 
     The function takes the key and returns the value, None where there is none. Raises UsageError saying what is wrong.
     """
@@ -47,7 +42,7 @@ def loader_of(path: str) -> Loader:
         pass
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
         return function  # type: ignore[no-any-return]
-    return _in_a_thread(function)
+    return in_threads(function, concurrency)
 
 
 def guard_like(path: str) -> Guard | SyncGuard:
@@ -103,31 +98,3 @@ def _named(option: str, path: str) -> Any:
             raise UsageError(f"{option} {path}: {module_name} has no {attribute}")
         found = getattr(found, part)
     return found
-
-
-def _in_a_thread(function: Callable[[str], Any]) -> Loader:
-    async def load(key: str) -> Any:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
-
-        def settle(outcome: tuple[Any, BaseException | None]) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        def work() -> None:
-            outcome: tuple[Any, BaseException | None]
-            try:
-                outcome = (function(key), None)
-            except BaseException as error:
-                outcome = (None, error)
-            with contextlib.suppress(RuntimeError):  # the warm-up has ended without waiting for this one
-                loop.call_soon_threadsafe(settle, outcome)
-
-        # A daemon: a loader that hangs must not keep a warm-up that was stopped from ending.
-        threading.Thread(target=work, name="herdwatch-load", daemon=True).start()
-        value, error = await future
-        if error is not None:
-            raise error
-        return await value if inspect.isawaitable(value) else value
-
-    return load

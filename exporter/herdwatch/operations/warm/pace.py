@@ -80,7 +80,7 @@ class Pace:
 
     @property
     def latency(self) -> float | None:
-        """The median of the last loads in seconds; None before the first."""
+        """The median of the last loads that did not fail, in seconds; None before the first."""
         return median(self._recent) if self._recent else None
 
     @property
@@ -96,10 +96,15 @@ class Pace:
         await self._turn()
         self._running += 1
 
-    def leave(self, seconds: float | None) -> None:
-        """A load has ended; `seconds` is what the loader took, None when it was not called."""
+    def leave(self, seconds: float | None, *, failed: bool = False) -> None:
+        """A load has ended; `seconds` is what the loader took, None when it was not called.
+
+        One that `failed` is no quick answer, however soon it came: a database that refuses has too much to do.
+        """
         self._running -= 1
-        if seconds is not None:
+        if failed:
+            self._judge(math.inf)
+        elif seconds is not None:
             self._recent.append(seconds)
             self._judge(seconds)
         self._free.set()
@@ -121,14 +126,14 @@ class Pace:
     def _judge(self, seconds: float) -> None:
         """Additive increase, multiplicative decrease, once a round of as many loads as run at the same time.
 
-        It doubles until the first round that is too slow. Source: Chiu and Jain, 1989.
+        It doubles until the first round that is too slow, or in which a load failed. Source: Chiu and Jain, 1989.
         """
         if self._speed.latency is None:
             return
         self._round.append(seconds)
         if len(self._round) < self.width:
             return
-        if median(self._round) > self._speed.latency:
+        if math.inf in self._round or median(self._round) > self._speed.latency:
             self._window, self._doubling = max(1.0, self._window * 0.7), False
         else:
             self._window = min(self._window * 2 if self._doubling else self._window + 1, self._speed.concurrency)

@@ -7,6 +7,8 @@ import json
 import logging
 import signal
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,11 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from herdwatch.guard import Guard
-from herdwatch.operations.warm.keys import Keys
+from herdwatch.guard.core import Standing
+from herdwatch.operations.hot_keys import ago
+from herdwatch.operations.warm.keys import Keys, reaches
 from herdwatch.operations.warm.pace import Speed
 from herdwatch.operations.warm.warming import Outcome, State, Warmer, warm
 
 _LINE_SECONDS = 10.0
+_FOREIGN = "{:,} are no values of this guard and {} left alone; name the guard of their application with --guard"
 
 
 def shown(warmer: Warmer, guard: Guard) -> Outcome:
@@ -32,14 +37,20 @@ def shown(warmer: Warmer, guard: Guard) -> Outcome:
     async def run() -> Outcome:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, interrupt)
-        loop.add_signal_handler(signal.SIGTERM, warmer.stop)
+        loop.add_signal_handler(signal.SIGTERM, stop)
         with _watching(warmer.state.target) as watch:
             async with guard:
                 return await warm(warmer, guard, watch=watch)
 
+    def stop() -> None:
+        count = warmer.in_the_air
+        loads = f", {count:,} {'load' if count == 1 else 'loads'} in the air" if count else ""
+        print(f"stopping{loads}; Ctrl-C again ends it now", file=sys.stderr, flush=True)
+        warmer.stop()
+
     def interrupt() -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-        warmer.stop()
+        stop()
 
     return asyncio.run(run())
 
@@ -59,7 +70,7 @@ def _watching(target: int) -> Iterator[Callable[[State], None]]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("warming", total=target, now="")
-        yield lambda state: progress.update(task, completed=state.done, now=_now(state))
+        yield lambda state: progress.update(task, total=state.target, completed=state.done, now=_now(state))
 
 
 def _lines() -> Callable[[State], None]:
@@ -81,28 +92,50 @@ def _now(state: State) -> str:
     return latency + (f"  {state.failed:,} failed" if state.failed else "")
 
 
-def plan_of(keys: Keys, speed: Speed) -> str:
-    """What is about to be done, in a line."""
+def plan_of(
+    keys: Keys,
+    speed: Speed,
+    *,
+    until: float | None = None,
+    silence: float = 0.0,
+    clock: Callable[[], float] = time.time,
+) -> str:
+    """What is about to be done, in a line, and in more of them what may be wrong with it.
+
+    `until` is the share of lookups that is wanted, `silence` the seconds for which alerts are to be silenced: 0, not.
+    """
     share = keys.share()
     carry = "" if share is None else f", which carry {share:.1%} of the lookups"
-    return f"{len(keys):,} keys from {keys.source}{carry}; {speed.as_text()}"
+    lines = [f"{len(keys):,} keys from {keys.source}{carry}; {speed.as_text()}"]
+    if keys.at is not None:
+        lines.append(f"the journal was written {ago(max(0.0, clock() - keys.at))} ago")
+    lines += [f"left out: {one}" for one in keys.left_out]
+    if until is not None and share is not None and not reaches(share, until):
+        lines.append(f"{until:g} is wanted and cannot be reached: all these keys together carry {share:.1%}")
+    planned = speed.seconds(len(keys))
+    if silence and planned is not None and planned > silence:
+        lines.append(f"this takes {ago(planned)} at the least, and the silence ends after {ago(silence)}")
+    return "\n".join(lines)
 
 
 def dry_run(warmer: Warmer, guard: Guard, *, as_json: bool) -> str:
     """What is cold, and how long the loads would take; nothing is loaded. Raises OperationError without Redis."""
 
-    async def look() -> list[str]:
+    async def look() -> dict[str, Standing]:
         async with guard:
-            return await warmer.cold()
+            return await warmer.look()
 
-    cold = asyncio.run(look())
-    seconds = warmer.speed.seconds(len(cold))
-    warm_now = warmer.keys.share(set(warmer.keys.names) - set(cold))
+    standing = asyncio.run(look())
+    found = Counter(standing.values())
+    cold, foreign, target = found["cold"], found["foreign"], len(warmer.keys)
+    seconds = warmer.speed.seconds(cold)
+    warm_now = warmer.keys.share({key for key, stands in standing.items() if stands == "warm"})
     if as_json:
-        return json.dumps(
-            {"target": len(warmer.keys), "cold": len(cold), "seconds": seconds, "share_of_lookups_now": warm_now}
-        )
-    lines = [f"{len(cold):,} of {len(warmer.keys):,} keys are cold"]
+        told = {"target": target, "cold": cold, "foreign": foreign, "seconds": seconds}
+        return json.dumps(told | {"share_of_lookups_now": warm_now})
+    lines = [f"{cold:,} of {target:,} keys are cold"]
+    if foreign:
+        lines.append(_FOREIGN.format(foreign, "are"))
     if warm_now is not None:
         lines.append(f"the warm ones carry {warm_now:.1%} of the lookups now")
     how_long = "as long as the database needs" if seconds is None else f"{seconds:.1f} s at the least"
@@ -120,16 +153,24 @@ def as_text(outcome: Outcome) -> str:
             (state.shared, "loaded by another process meanwhile"),
             (state.warm, "warm already"),
             (state.absent, "without a value"),
+            (state.foreign, "left alone"),
             (state.failed, "failed"),
         )
         if count
     ]
     lines.append(f"{state.done:,} of {state.target:,} keys in {outcome.seconds:.1f} s: {', '.join(parts) or 'none'}")
     if outcome.share is not None:
-        lines.append(f"the warm ones carry {outcome.share:.1%} of the lookups in {outcome.keys.source}")
-    if state.failed:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in state.failures.most_common())
-        lines.append(f"what the loader raised: {kinds}; the first of these keys: {', '.join(state.first_failed)}")
+        wanted = f"; {outcome.wanted:g} was wanted" if outcome.short else ""
+        lines.append(f"the warm ones carry {outcome.share:.1%} of the lookups in {outcome.keys.source}{wanted}")
+    if state.foreign:
+        lines.append(_FOREIGN.format(state.foreign, "were"))
+    for what, kinds in (
+        ("what the loader raised", state.failures),
+        ("what the guard raised for values that it cannot store", state.unstorable),
+    ):
+        if kinds:
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+            lines.append(f"{what}: {counts}; the first of these keys: {', '.join(state.first_failed)}")
     if state.lost:
         lines.append(f"{state.lost:,} keys were lost while it ran and were loaded anew: a restart, or a full cache")
     if outcome.stopped:
@@ -147,10 +188,15 @@ def as_json(outcome: Outcome) -> str:
             "shared": state.shared,
             "warm": state.warm,
             "absent": state.absent,
+            "foreign": state.foreign,
             "failed": dict(state.failures),
+            "unstorable": dict(state.unstorable),
             "lost": state.lost,
             "seconds": round(outcome.seconds, 3),
             "share_of_lookups": outcome.share,
+            "share_wanted": outcome.wanted,
+            "short": outcome.short,
+            "problems": outcome.problems,
             "stopped": outcome.stopped,
         }
     )

@@ -9,15 +9,19 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from herdwatch.errors import CacheUnavailable, OperationError
+from herdwatch.errors import CacheUnavailable, LoadTimeout, OperationError, RemoteLoadError
 from herdwatch.guard import Guard, Reporter
-from herdwatch.operations.warm.keys import Keys
-from herdwatch.operations.warm.loading import Loader
+from herdwatch.guard.core import Standing
+from herdwatch.operations.warm.keys import Keys, reaches
 from herdwatch.operations.warm.pace import Pace, Speed
+from herdwatch.operations.warm.workers import Loader
 from herdwatch.reports import Warmup
+
+T = TypeVar("T")
 
 CHUNK = 100
 """Keys of which Redis is asked in one command whether they are warm."""
@@ -31,11 +35,17 @@ _REFUSED = 10
 """Values that Redis did not take, one after the other, before it is asked again how it is."""
 _IDLE_ROUNDS = 5
 _WARM = ("warm", "loaded", "shared")
+_FURTHER = 10
+"""Keys by which it goes on down a journal, at the least, where the wanted share is not reached."""
+MANY = 20
+"""Keys, and more than half of them: so many without a value are no rows that were deleted."""
 
 
 @dataclass(slots=True)
 class State:
-    """How far it is. `warm` were so before, `shared` came from another process, `absent` are those without a value.
+    """How far it is. `warm` were so before, `shared` came from another process, `absent` are those without a value,
+    `foreign` those that hold what the guard did not write. `failures` are by the type of what the loader raised,
+    `unstorable` by that of what the guard raised for a value that came.
 
     `latency` is the median of the last loads in seconds; `waiting` while Redis does not answer.
     """
@@ -45,7 +55,9 @@ class State:
     loaded: int = 0
     shared: int = 0
     absent: int = 0
+    foreign: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    unstorable: Counter[str] = field(default_factory=Counter)
     first_failed: list[str] = field(default_factory=list)
     lost: int = 0
     latency: float | None = None
@@ -53,18 +65,18 @@ class State:
 
     @property
     def failed(self) -> int:
-        return self.failures.total()
+        return self.failures.total() + self.unstorable.total()
 
     @property
     def done(self) -> int:
         """Keys dealt with, whatever came of it."""
-        return self.warm + self.loaded + self.shared + self.absent + self.failed
+        return self.warm + self.loaded + self.shared + self.absent + self.foreign + self.failed
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of it: `stopped` is why it did not come to its end, empty where it did; `share` that of all lookups
-    which the warm keys carry, None where nothing is known of lookups.
+    which the warm keys carry, None where nothing is known of lookups; `wanted` the one that was asked for.
     """
 
     state: State
@@ -73,6 +85,34 @@ class Outcome:
     share: float | None
     stopped: str = ""
     interrupted: bool = False
+    wanted: float | None = None
+
+    @property
+    def short(self) -> bool:
+        """Whether the warm keys carry less than was wanted."""
+        return self.wanted is not None and self.share is not None and not reaches(self.share, self.wanted)
+
+    @property
+    def problems(self) -> list[str]:
+        """Why it is no success, a sentence each."""
+        if self.stopped:
+            return [self.stopped]
+        state, found = self.state, []
+        for count, why in (
+            (state.failures.total(), "the loader failed"),
+            (state.unstorable.total(), "the guard cannot store their values"),
+        ):
+            if count:
+                found.append(f"{count:,} keys are not warm because {why}")
+        tried = state.loaded + state.absent + state.failed
+        if _many(state.absent, tried):
+            found.append(f"the loader returned None for {state.absent:,} of {tried:,} keys: is it the loader of these "
+                         "keys, and does it return what it loads?")  # fmt: skip
+        if _many(state.foreign, state.target):
+            found.append(f"{state.foreign:,} of {state.target:,} keys hold no values of this guard")
+        if self.short:
+            found.append(f"{self.wanted:g} was wanted, {self.share:.1%} is reached")
+        return found
 
 
 class Warmer:
@@ -88,12 +128,18 @@ class Warmer:
         speed: Speed = SEED_SPEED,
         patience: float = 60.0,
         max_failures: int = 100,
+        until: float | None = None,
     ) -> None:
-        """`ttl` in seconds; `patience` seconds for a Redis that does not answer; `max_failures` in a row end it."""
-        self._guard, self._load, self.keys, self._ttl = guard, load, keys, ttl
+        """`ttl` in seconds; `patience` seconds for a Redis that does not answer; `max_failures` in a row end it.
+
+        `until` the warm keys carry this share of all lookups; raises UsageError where none are known.
+        """
+        self._guard, self._load, self._ttl = guard, load, ttl
+        self._all, self._until = keys, until
+        self.keys = keys if until is None else keys.until(until)
         self.speed, self._pace = speed, Pace(speed)
         self._patience, self._max_failures = patience, max_failures
-        self.state = State(len(keys))
+        self.state = State(len(self.keys))
         self._came: dict[str, str] = {}  # what came of each key that is dealt with: the name of its count in State
         self._in_a_row = 0
         self._refused = 0
@@ -112,9 +158,12 @@ class Warmer:
         began = time.monotonic()
         self._tell()
         try:
+            await self._may_store()
             left = list(self.keys.names)
             for _ in range(PASSES):
-                await self._round(left)
+                while left:
+                    await self._round(left)
+                    left = self._further()
                 left = [] if self._stopped else await self._lost()
                 if not left:
                     break
@@ -126,17 +175,46 @@ class Warmer:
             self.state,
             self.keys,
             time.monotonic() - began,
-            self.keys.share({key for key, came in self._came.items() if came in _WARM}),
+            self._share(),
             self._stopped,
             self._interrupted,
+            self._until,
         )
 
-    async def cold(self) -> list[str]:
-        """Those of the keys that are not warm now. Raises OperationError when Redis does not answer."""
-        found: list[str] = []
+    @property
+    def in_the_air(self) -> int:
+        """Loads that run now."""
+        return len(self._tasks)
+
+    async def look(self) -> dict[str, Standing]:
+        """How each key stands now. Raises OperationError when Redis does not answer, or does not let us."""
+        await self._may_store()
+        found: dict[str, Standing] = {}
         for chunk in _chunks(self.keys.names):
-            found += await self._cold(chunk)
+            found |= await self._look(chunk)
         return found
+
+    async def _may_store(self) -> None:
+        """What no value will be taken of is not asked of the database."""
+        if self.keys.names:
+            await self._answered(lambda: self._guard.may_warm(self.keys.names[0]))
+
+    def _share(self) -> float | None:
+        return self.keys.share({key for key, came in self._came.items() if came in _WARM})
+
+    def _further(self) -> list[str]:
+        """The next keys of the journal, where some that were to carry the wanted share cannot."""
+        share, state = self._share(), self.state
+        nothing = state.absent >= MANY and not state.loaded + state.shared + state.warm
+        if self._until is None or share is None or reaches(share, self._until) or self._stopped or nothing:
+            return []
+        without = {key for key, came in self._came.items() if came not in _WARM}
+        more = len(self._all.until(self._until, without=without))
+        if more <= len(self.keys):
+            return []
+        before, self.keys = len(self.keys), self._all.first(max(more, len(self.keys) + _FURTHER))
+        state.target = len(self.keys)
+        return list(self.keys.names[before:])
 
     async def _round(self, left: list[str]) -> None:
         """Until all of them are dealt with: Redis may be away when some are to be loaded, and those come again."""
@@ -144,12 +222,11 @@ class Warmer:
         while left and not self._stopped:
             self._refused = 0
             for chunk in _chunks(left):
-                cold = set(await self._cold(chunk))
-                for key in chunk:
-                    if key in cold:
+                for key, stands in (await self._look(chunk)).items():
+                    if stands == "cold":
                         await self._begin(key)
                     else:
-                        self._settle(key, "warm")
+                        self._settle(key, stands)
                 if self._halted:
                     break
             await self._land()
@@ -177,26 +254,24 @@ class Warmer:
         task.add_done_callback(self._tasks.discard)
 
     async def _one(self, key: str) -> None:
-        took: list[float] = []
-
-        async def timed(key: str) -> object:
-            began = time.monotonic()
-            try:
-                return await self._load(key)
-            finally:
-                took.append(time.monotonic() - began)
-
+        call, failed = _Call(self._load), False
         try:
-            came = await self._guard.warm(key, load=timed, ttl=self._ttl, group=self.keys.group)
+            came = await self._guard.warm(key, load=call, ttl=self._ttl, group=self.keys.group)
         except CacheUnavailable as error:
             self._refused, self._trouble = self._refused + 1, str(error)
+            if error.refused:
+                self._stopped = self._stopped or _refusal(error)
         except Exception as error:
-            self._fail(key, error)
+            failed = call.raised is not None or isinstance(error, (LoadTimeout, RemoteLoadError))
+            if failed or call.seconds is None:
+                self._fail(key, self.state.failures, call.raised or error)
+            else:
+                self._fail(key, self.state.unstorable, error)
         else:
             self._refused = 0
             self._settle(key, came)
         finally:
-            self._pace.leave(took[0] if took else None)
+            self._pace.leave(call.seconds, failed=failed)
             self.state.latency = self._pace.latency
             self._tell()
 
@@ -206,28 +281,28 @@ class Warmer:
         setattr(self.state, came, getattr(self.state, came) + 1)
         self._tell()
 
-    def _fail(self, key: str, error: BaseException) -> None:
+    def _fail(self, key: str, kinds: Counter[str], error: BaseException) -> None:
         """The type alone is told: its text may hold a secret of the database."""
         self._came[key] = "failed"
-        self.state.failures[type(error).__name__] += 1
+        kinds[type(error).__name__] += 1
         if len(self.state.first_failed) < _FIRST:
             self.state.first_failed.append(key)
         self._in_a_row += 1
         if self._in_a_row >= self._max_failures:
             self._stopped = self._stopped or f"the last {self._in_a_row} loads failed, one after the other"
 
-    async def _cold(self, chunk: list[str]) -> list[str]:
-        """Which are cold, once Redis answers; raises OperationError when that takes longer than the patience."""
+    async def _look(self, chunk: list[str]) -> dict[str, Standing]:
+        return await self._answered(lambda: self._guard.look(chunk))
+
+    async def _answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What Redis says, once it answers; raises OperationError when that takes longer than the patience."""
         end = time.monotonic() + self._patience
         while True:
             try:
-                found = await self._guard.cold(chunk)
+                found = await ask()
             except CacheUnavailable as error:
                 if error.refused:
-                    raise OperationError(
-                        f"Redis refuses: {error}; a warm-up needs the application's user: give --guard, or --redis-url "
-                        "with --username and a password, and not the exporter's"
-                    ) from None
+                    raise OperationError(_refusal(error)) from None
                 if self._stopped or time.monotonic() > end:
                     raise OperationError(f"Redis has not answered for {self._patience:g} s: {error}") from None
                 self.state.waiting = True
@@ -237,12 +312,19 @@ class Warmer:
                 return found
 
     async def _lost(self) -> list[str]:
-        """What was warm and is so no more: a restart, or a cache that is too small for it."""
-        lost = [key for key in await self.cold() if self._came.get(key) in _WARM]
+        """What was warm and is cold: a restart, or a cache that is too small for it."""
+        lost = []
+        for chunk in _chunks(self.keys.names):
+            for key, stands in (await self._look(chunk)).items():
+                if stands == "warm" or self._came.get(key) not in _WARM:
+                    continue
+                came = self._came.pop(key)
+                setattr(self.state, came, getattr(self.state, came) - 1)
+                if stands == "foreign":
+                    self._settle(key, stands)
+                else:
+                    lost.append(key)
         self.state.lost += len(lost)
-        for key in lost:
-            came = self._came.pop(key)
-            setattr(self.state, came, getattr(self.state, came) - 1)
         return lost
 
     async def _land(self) -> None:
@@ -252,6 +334,28 @@ class Warmer:
 
     def _tell(self) -> None:
         self._guard.core.warmup = Warmup(self.state.target, self.state.done, active=True)
+
+
+class _Call:
+    """The loader for one key: how many seconds it took, None when it was not called, and what it raised."""
+
+    def __init__(self, load: Loader) -> None:
+        self._load = load
+        self.seconds: float | None = None
+        self.raised: BaseException | None = None
+
+    async def __call__(self, key: str) -> object:
+        began = time.monotonic()
+        try:
+            return await self._load(key)
+        except SystemExit as error:
+            self.raised = error
+            raise RuntimeError("the loader wanted to end the process") from error
+        except Exception as error:
+            self.raised = error
+            raise
+        finally:
+            self.seconds = time.monotonic() - began
 
 
 async def warm(warmer: Warmer, guard: Guard, *, watch: Callable[[State], None] | None = None) -> Outcome:
@@ -274,6 +378,17 @@ async def _watch(state: State, watch: Callable[[State], None]) -> None:
     while True:
         watch(state)
         await asyncio.sleep(0.2)
+
+
+def _many(count: int, of: int) -> bool:
+    return count >= MANY and count * 2 > of
+
+
+def _refusal(error: CacheUnavailable) -> str:
+    return (
+        f"Redis refuses: {error}; a warm-up needs the application's user: give --guard, or --redis-url with --username "
+        "and a password, and not the exporter's"
+    )
 
 
 def _chunks(names: Iterable[str]) -> Iterable[list[str]]:
