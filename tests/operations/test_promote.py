@@ -152,7 +152,10 @@ def test_a_replica_that_would_evict_as_a_primary_is_refused(town: Any, ask: Ask)
     old, heir = town.pair()
     with heir.client() as client:
         client.config_set("maxmemory", 100_000)
-    assert "would evict" in refused(ask(old, heir))[Name.MEMORY]
+    assert "would refuse writes, as there are" in refused(ask(old, heir))[Name.MEMORY]
+    with heir.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    assert "would evict, as there are" in refused(ask(old, heir))[Name.MEMORY]
 
 
 def test_an_old_primary_that_could_not_log_in_is_refused(town: Any, ask: Ask) -> None:

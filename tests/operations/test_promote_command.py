@@ -97,8 +97,9 @@ def test_a_plan_then_the_promotion_then_nothing_to_do(town: Any, run: Run) -> No
     assert code == 0
     assert out.startswith(f"{heir.address} is the primary with 1,000 keys, {old.address} follows it (")
     steps = [line.partition(": ") for line in err.splitlines()]
-    assert [step for step, _, _ in steps][:3] == ["checked", "checked", "started"]
-    assert steps[1][2].startswith("warns persistence: ")
+    assert [step for step, _, _ in steps][:4] == ["checked", "checked", "checked", "started"]
+    assert steps[1][2].startswith(f"warns persistence: {old.address} has no persistence")
+    assert steps[2][2].startswith(f"warns persistence: {heir.address} has no persistence: as a primary it must not")
     code, out, err = run(*servers, "--yes", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["already"] is True
@@ -177,3 +178,15 @@ def test_on_a_terminal_it_asks_first(town: Any, monkeypatch: pytest.MonkeyPatch)
         assert cli.run(["promote", "--primary", old.url, "--replica", heir.url]) == code
         assert "Do it? [y/N]" in screen.getvalue()
         assert role(heir) == then
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stderr"])
+def test_a_stream_that_is_closed_is_nobody_to_be_asked(monkeypatch: pytest.MonkeyPatch, run: Run, stream: str) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    if stream == "stdin":
+        monkeypatch.setattr(sys, "stdin", None)
+        code, _, err = run("--primary", "redis://127.0.0.1:1")
+        assert (code, "nobody is there to be asked" in told(err)) == (2, True)
+    else:
+        monkeypatch.setattr(sys, "stderr", None)
+        assert run("--primary", "redis://127.0.0.1:1")[0] == 2

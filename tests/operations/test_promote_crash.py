@@ -12,7 +12,20 @@ from tests.operations.conftest import fill
 from tests.waiting import until
 
 from herdwatch.errors import CheckFailed, OperationError, UsageError
-from herdwatch.operations.promote import Kind, Name, Request, Step, crash, prepare, promote
+from herdwatch.operations.promote import (
+    Check,
+    Endpoint,
+    Kind,
+    Name,
+    Request,
+    Status,
+    Step,
+    crash,
+    demotion,
+    of_url,
+    prepare,
+    promote,
+)
 from herdwatch.stack import RedisServer
 
 Ask = Callable[..., Request]
@@ -190,3 +203,64 @@ def test_a_user_who_may_not_cut_it_loose_is_told(town: Any, ask: Ask) -> None:
 def test_the_replicas_of_a_dead_primary_must_be_named(town: Any, ask: Ask) -> None:
     with pytest.raises(UsageError, match="name each of them with --replica"):
         promote(ask(town.server(), kind=Kind.CRASH))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_one_replica_named_twice_is_not_made_a_replica_of_itself(town: Any, ask: Ask, host: str) -> None:
+    old, heir = town.pair()
+    old.kill()
+    twice = replace(ask(old, heir, kind=Kind.CRASH), replicas=(at(heir), at(heir, host)))
+    assert "are one and the same server; name it once" in refused(replace(twice, demote=True))[Name.ROLES]
+    with pytest.raises(OperationError, match="one and the same server, which was left alone"):
+        demotion.follow(at(heir), at(heir, host))
+    assert role(heir) == "slave"
+    promote(ask(old, heir, kind=Kind.CRASH))
+    with heir.client() as client:
+        assert client.set("written", "1")
+    assert "one and the same" in refused(ask(heir, heir, kind=Kind.CRASH))[Name.ROLES]
+
+
+def test_a_primary_that_hangs_is_promoted_away_from_and_never_called_dead(
+    town: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crash, "TRIES", 1)
+    monkeypatch.setattr(crash, "HEARD", 0)
+    old, heir = town.pair()
+    old.process.send(signal.SIGSTOP)
+    request = ask(old, heir, kind=Kind.CRASH)
+    dead = found(request)[Name.DEAD]
+    assert dead.status is Status.WARNS
+    assert dead.sentence.endswith(f"it may wake up and take writes beside {heir.address}; stop its process first")
+    outcome = promote(request)
+    old.process.send(signal.SIGCONT)
+    assert outcome.next[0].startswith(f"end the process of {old.address}")
+    assert "no writes any more" not in " ".join(outcome.next)
+    assert "two primaries" in refused(request)[Name.ROLES]
+
+
+def test_a_replica_says_when_it_last_heard_from_its_primary(
+    town: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, heir = town.pair()
+    old.kill()
+    request = ask(old, heir, kind=Kind.CRASH)
+    link = found(request)[Name.LINK]
+    assert (link.status, "last heard from its primary" in link.sentence) == (Status.OK, True)
+    monkeypatch.setattr(crash, "STALE", -1)
+    assert found(request)[Name.LINK].status is Status.WARNS
+    with heir.client() as client:
+        client.save()
+    heir.kill()
+    RedisServer.restart(heir)  # with its file
+    link = found(request)[Name.LINK]
+    assert link.status is Status.WARNS
+    assert f"{heir.address} has not heard from its primary since it started" in link.sentence
+    assert size(heir) == 1000
+
+
+def at(server: RedisServer, host: str = "127.0.0.1") -> Endpoint:
+    return of_url("--replica", f"redis://{host}:{server.port}")
+
+
+def found(request: Request) -> dict[Name, Check]:
+    return {check.name: check for check in prepare(request).checks}

@@ -12,7 +12,8 @@ import pytest
 from tests.waiting import until
 
 from herdwatch.errors import CheckFailed, OperationError
-from herdwatch.operations.promote import Request, Step, failover, planned, promote
+from herdwatch.operations.promote import Endpoint, Request, Step, failover, of_url, planned, promote
+from herdwatch.operations.promote.verify import state
 from herdwatch.stack import RedisServer
 from herdwatch.stack.processes import free_port
 
@@ -103,6 +104,49 @@ def test_ctrl_c_rolls_the_failover_back_and_says_so(town: Any) -> None:
     assert f"aborted: interrupted: {old.address} is a primary with 1,001 keys" in err
     assert "Traceback" not in err
     assert writable(old)
+
+
+def test_ctrl_c_before_the_primary_has_answered_rolls_the_failover_back_too(
+    town: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, _, heir = town.held()
+    request, asked = ask(old, heir), Endpoint.ask
+
+    def interrupted(self: Endpoint, *commands: Any, **more: Any) -> list[Any]:
+        replies = asked(self, *commands, **more)
+        if commands[0][:2] == ("FAILOVER", "TO"):
+            raise KeyboardInterrupt  # the primary has it, and nobody waits for the answer any more
+        return replies
+
+    monkeypatch.setattr(Endpoint, "ask", interrupted)
+    told: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        promote(request, tell=lambda step, sentence: told.append(f"{step}: {sentence}"))
+    assert f"aborted: interrupted: FAILOVER ABORT was said to {old.address}" in told
+    assert told[-1].startswith(f"aborted: interrupted: {old.address} is a primary with 1,001 keys; ")
+    assert not failing_over(old)
+    assert (info(heir)["role"], writable(old)) == ("slave", True)
+
+
+def test_ctrl_c_while_the_primary_is_busy_waits_for_it_and_rolls_back(town: Any) -> None:
+    old, _, heir = town.held()
+    with command("--primary", old.url, "--replica", heir.url) as process, old.client(socket_timeout=20) as client:
+        until(lambda: failing_over(old), "a failover")
+        client.connection_pool.get_connection().send_command("DEBUG", "SLEEP", "1.5")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"FAILOVER ABORT was said to {old.address}" in err
+    assert not failing_over(old)
+
+
+def test_a_failover_that_runs_is_told_with_the_state(town: Any) -> None:
+    old, _, _ = town.held()
+    with old.client() as client:
+        client.execute_command("FAILOVER")
+        told = state([of_url("--url", old.url)])
+        client.execute_command("FAILOVER", "ABORT")
+    assert told == f"{old.address} is a primary with 1,001 keys, and a failover runs (waiting-for-sync)"
 
 
 def test_the_primary_killed_while_writes_wait(town: Any, ask: Ask) -> None:

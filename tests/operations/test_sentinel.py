@@ -51,12 +51,26 @@ def test_three_sentinels_refuse_what_they_should_and_promote_once(town: Any, ask
     assert f"know no {stranger.address}" in refused(through(ask(stranger), *sentinels))[Name.AGREEMENT]
     with heir.client() as client:
         client.config_set("maxmemory", 1_000_000)
-    assert "would evict" in refused(request)[Name.MEMORY]
+    assert "would refuse writes" in refused(request)[Name.MEMORY]
     with heir.client() as client:
         client.config_set("maxmemory", 0)
     assert (role(old), role(heir)) == ("master", "slave")
 
+    with heir.client() as client:
+        client.config_set("requirepass", "hunter2")
+    keyed = replace(request, primary=of_url("--primary", f"redis://:hunter2@{old.address}"))
+    with old.client() as client:
+        client.config_set("requirepass", "hunter2")
+    assert f"{old.address} has no masterauth" in refused(keyed)[Name.PASSWORD]
+    for server in (old, heir):
+        with server.client(password="hunter2") as client:
+            client.config_set("requirepass", "")
+
     plan = prepare(request)
+    said = {check.name: check.sentence for check in plan.checks}
+    assert "nothing pauses them" in said[Name.CLIENTS]
+    assert "writes wait" not in said[Name.CLIENTS]
+    assert f"{heir.address} has no persistence" in said[Name.PERSISTENCE]
     assert "SENTINEL FAILOVER main; Sentinel chooses, most likely" in plan.steps[0]
 
     def kill(step: Step, _: str) -> None:
@@ -121,3 +135,19 @@ def test_a_sentinel_has_a_password_of_its_own(town: Any, run: Run, monkeypatch: 
     code, out, err = run(*line, "--sentinel-password-env", "SENTINEL_PASSWORD")
     assert (code, "NOQUORUM" in out) == (1, True)
     assert "hunter2" not in out + err
+
+
+def test_a_primary_named_by_another_address_than_sentinels_is_never_told_to_follow_itself(town: Any, ask: Ask) -> None:
+    old, heir = town.pair()
+    door = town.gate(old.port)
+    request = through(ask(old, heir), *town.sentinels(old))
+    request = replace(request, primary=of_url("--primary", f"redis://127.0.0.1:{door.port}"))
+    told: list[str] = []
+
+    def tell(step: Step, sentence: str) -> None:
+        if step is Step.DEMOTED:
+            told.append(f"{sentence}; {role(heir)}")
+
+    assert promote(request, tell=tell).primary == heir.address
+    assert told == [f"127.0.0.1:{door.port} was told to follow {heir.address}; master"]
+    assert (role(old), role(heir), size(heir)) == ("slave", "master", 1000)

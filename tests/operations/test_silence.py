@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from tests.waiting import until
 
 from herdwatch import cli
 from herdwatch.cli.silencing import silenced
-from herdwatch.errors import HerdwatchError, OperationError, UsageError
-from herdwatch.operations.silence import silence
+from herdwatch.errors import CheckFailed, HerdwatchError, OperationError, UsageError
+from herdwatch.operations.promote import Outcome
+from herdwatch.operations.silence import Silence, silence
 from herdwatch.stack import AlertmanagerServer, RedisServer, Supervisor, free_port, http
 
 
@@ -50,10 +52,11 @@ def test_one_cache_is_silent_and_the_others_are_not(
     until(lambda: state_of(alertmanager, "users2") == "active")
 
 
-def silences(server: AlertmanagerServer, cache: str) -> list[str]:
+def silences(server: AlertmanagerServer, cache: str, *, state: str = "active") -> list[str]:
     """Why each silence of this cache is there."""
     found = http.get_json(f"{server.url}/api/v2/silences")
-    return [one["comment"] for one in found if one["matchers"][0]["value"] == cache]
+    those = [one for one in found if one["matchers"][0]["value"] == cache and one["status"]["state"] == state]
+    return [one["comment"] for one in those]
 
 
 def test_a_promotion_is_silent_and_one_that_is_refused_silences_nothing(
@@ -76,6 +79,92 @@ def test_a_promotion_is_silent_and_one_that_is_refused_silences_nothing(
     assert cli.run(command) == 0
     assert silences(alertmanager, "promoted") == ["herdwatch promote"]
     assert "Traceback" not in capsys.readouterr().err
+
+
+def bundle(folder: Path, name: str, redis: RedisServer, *alertmanagers: str) -> Path:
+    config = folder / "herdwatch.yaml"
+    config.write_text(
+        f"caches: [{{name: {name}, url: 'redis://{redis.address}'}}]\n"
+        f"prometheus: {{alertmanagers: [{', '.join(repr(one) for one in alertmanagers)}]}}\n"
+    )
+    return config
+
+
+def failing(error: BaseException) -> Callable[..., Outcome]:
+    def promote(*_: object, **__: object) -> Outcome:
+        raise error
+
+    return promote
+
+
+@pytest.mark.parametrize("error", [OperationError("lost on the way"), KeyboardInterrupt()], ids=["failed", "ctrl-c"])
+def test_a_promotion_that_fails_says_that_the_silence_stays(
+    alertmanager: AlertmanagerServer,
+    town: Town,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    primary, _ = town.pair()
+    name = f"failed{type(error).__name__}"
+    config = bundle(tmp_path, name, primary, address(alertmanager))
+    monkeypatch.setattr("herdwatch.operations.promote.promote", failing(error))
+    assert cli.run(["promote", "--cache", name, "--config", str(config), "--yes", "--silence", "5m"]) in (1, 130)
+    err = capsys.readouterr().err
+    assert f"alerts on cache {name} stay silenced until" in err
+    assert "end that with: amtool silence expire --alertmanager.url=http://" in err
+    assert len(silences(alertmanager, name)) == 1
+
+
+def test_a_promotion_that_is_refused_after_all_ends_its_silence(
+    alertmanager: AlertmanagerServer,
+    town: Town,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    primary, _ = town.pair()
+    config = bundle(tmp_path, "late", primary, address(alertmanager))
+    monkeypatch.setattr("herdwatch.operations.promote.promote", failing(CheckFailed("nothing was changed")))
+    assert cli.run(["promote", "--cache", "late", "--config", str(config), "--yes", "--silence", "5m"]) == 1
+    assert "alerts on cache late are no longer silenced" in capsys.readouterr().err
+    until(lambda: silences(alertmanager, "late", state="expired") == ["herdwatch promote"])
+    assert silences(alertmanager, "late") == []
+
+
+WRONG = {
+    "a bad time": (["--cache", "users", "--silence", "tomorrow"], "it must be a time such as 90s"),
+    "no name": (["--primary", "redis://127.0.0.1:1", "--silence", "5m"], "--silence needs the name of the cache"),
+    "no Alertmanager": (
+        ["--cache", "users", "--silence", "5m"],
+        "prometheus.alertmanagers of herdwatch.yaml names none",
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", WRONG)
+def test_a_silence_that_cannot_be_is_refused_before_anything_is_asked(
+    sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, right = WRONG[sentence]
+    (tmp_path / "herdwatch.yaml").write_text(
+        "caches: [{name: users, url: 'redis://127.0.0.1:1'}]\nprometheus: {alertmanagers: []}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("herdwatch.cli.promoting._ask", lambda _: pytest.fail("people were asked first"))
+    assert cli.run(["promote", *arguments]) == 2
+    assert right in capsys.readouterr().err
+
+
+def test_each_alertmanager_has_its_command() -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    made = Silence("users", datetime.now(UTC), (("a:9093", "one"), (nowhere, "two")), ())
+    for text in (made.as_text(), made.still()):
+        assert "amtool silence expire --alertmanager.url=http://a:9093 one; amtool" in text
+        assert text.endswith(f"amtool silence expire --alertmanager.url=http://{nowhere} two")
+    left = Silence("users", datetime.now(UTC), ((nowhere, "two"),), ())
+    assert left.end() == left.still()
 
 
 def test_it_ends_by_itself(alertmanager: AlertmanagerServer) -> None:

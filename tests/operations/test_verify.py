@@ -127,10 +127,27 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
         *(
             "how cold",
             "good",
-            "1,000 keys, 100% of what is normal (1,000); hit ratio now 0.97; hit ratio since Redis started 0.90",
+            "1,000 keys, 100% of the most of the last 30m (1,000); hit ratio now 0.97; "
+            "hit ratio since Redis started 0.90",
         ),
     ),
-    "cold": (sight(past=(keys(10_000),)), "how cold", "bad", "1,000 keys, 10% of what is normal (10,000)"),
+    "cold": (sight(past=(keys(10_000),)), "how cold", "bad", "1,000 keys, 10% of the most of the last 30m (10,000)"),
+    "as cold as ever since it started, in a window that has only seen it": (
+        sight(past=(keys(1000),), before=200_000.0, since=1000.0),
+        *("how cold", "bad", "100% of the most of the last 30m (1,000), 0% of the most before it started (200,000)"),
+    ),
+    "fewer keys than once, long after it was warm again": (
+        sight(past=(keys(1000),), before=3000.0, since=2900.0),
+        *("how cold", "good", "33% of the most before it started (3,000)"),
+    ),
+    "warm, in a process that is young": (
+        sight(past=(keys(1000),), info=INFO | {"uptime_in_seconds": "90"}, before=1000.0),
+        *("how cold", "good", "100% of the most before it started (1,000)"),
+    ),
+    "a process that is young, with no past but its own": (
+        sight(past=(keys(1000),), info=INFO | {"uptime_in_seconds": "1799"}),
+        *("how cold", "note", "what there was before it started is not known"),
+    ),
     "a past that is not known": (
         sight(no_past="no Prometheus is named", info=INFO | {"keyspace_hits": "0", "keyspace_misses": "0"}),
         *("how cold", "note", "normal is not known: no Prometheus is named; hardly a lookup so far"),
@@ -140,7 +157,12 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
             past=(keys(1000), Sample({"__name__": "cache:hit_ratio:short"}, 0.97, NOW)),
             info=INFO | {"uptime_in_seconds": "90"},
         ),
-        *("how cold", "good", "100% of what is normal (1,000); hit ratio since Redis started 0.90"),
+        *(
+            "how cold",
+            "note",
+            "100% of the most of the last 30m (1,000); what there was before it started is not known; "
+            "hit ratio since Redis started 0.90",
+        ),
     ),
     "lookups of the exporter alone": (
         sight(info=INFO | {"keyspace_hits": "0", "keyspace_misses": "700"}),
@@ -153,11 +175,47 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
                 Sample({"__name__": "ALERTS", "alertname": "CacheHitRateLow", "alertstate": "firing"}, 1, NOW),
             )
         ),
-        *("how cold", "bad", "100% of what is normal"),
+        *("how cold", "bad", "100% of the most of the last 30m"),
     ),
     "switches that this user may not read": (
-        sight(reports=(report(enabled=False),), switches_hidden=True),
+        sight(reports=(report(enabled=False),), switches_hidden="may not be read by this user"),
         *("singleflight", "bad", "herdwatch:switches may not be read by this user"),
+    ),
+    "reports that this user may not read": (
+        sight(past=(), reports_hidden="may not be read by this user"),
+        *("singleflight", "unknown", "— herdwatch:reports may not be read by this user"),
+    ),
+    "reports that may not be read, beside those who are scraped": (
+        sight(past=(enabled("api", 1),), reports_hidden="is no hash"),
+        *(
+            "singleflight",
+            "unknown",
+            "on in 1 of 1 processes (api 1 of 1); who reports is not known: herdwatch:reports",
+        ),
+    ),
+    "a warm-up that cannot be seen": (
+        sight(reports_hidden="is no hash"),
+        *("warm-up", "unknown", "— herdwatch:reports is no hash"),
+    ),
+    "reporters that cannot be seen": (
+        sight(past=(), reports_hidden="is no hash"),
+        *("reports", "unknown", "— herdwatch:reports is no hash"),
+    ),
+    "singleflight is off for all, and nobody tells": (
+        sight(past=(), switches={"singleflight": "off"}),
+        *("singleflight", "bad", "— no process reports; herdwatch:switches says off for singleflight"),
+    ),
+    "an empty replica of an empty primary": (
+        sight(info=INFO | {"db0": "keys=0", "db1": "keys=0"}, replicas=(Replica("h:2", "online", 0.0, 0),)),
+        *("replica", "bad", "0 of 1 warm: h:2 online, 0 bytes behind, with 0 keys"),
+    ),
+    "a replica as cold as its primary": (
+        sight(past=(keys(200_000),), replicas=(Replica("h:2", "online", 0.0, 1000),)),
+        *("replica", "bad", "0 of 1 warm: h:2 online, 0 bytes behind, with 100% of the keys, 0% of what is normal"),
+    ),
+    "a replica as cold as its primary, when the window has passed": (
+        sight(past=(keys(1000),), before=200_000.0, since=1000.0, replicas=(Replica("h:2", "online", 0.0, 1000),)),
+        *("replica", "bad", "0 of 1 warm: h:2 online, 0 bytes behind, with 100% of the keys, 0% of what is normal"),
     ),
     "a ratio that is none": (
         sight(past=(Sample({"__name__": "cache:hit_ratio:short"}, float("nan"), NOW),)),
@@ -267,11 +325,12 @@ def test_a_command_tells_all_of_it_about_real_servers(
     out, err = capsys.readouterr()
     lines = {line[3:15].strip(): line for line in out.splitlines()[1:]}
     assert lines["singleflight"].startswith("ok singleflight  on in 2 of 2 processes (api 1 of 1, profiles 1 of 1)")
-    assert f"1 of 1 warm: {replica.address} online" in lines["replica"]
-    assert lines["how cold"].startswith("!! how cold      1,001 keys, 25% of what is normal (4,000)")
+    assert f"0 of 1 warm: {replica.address} online" in lines["replica"]
+    assert lines["replica"].endswith("with 100% of the keys, 25% of what is normal")
+    assert lines["how cold"].startswith("!! how cold      1,001 keys, 25% of the most of the last 30m (4,000)")
     assert lines["reports"].startswith("ok reports")
     assert lines["alerts"] == "!! alerts        CacheRestarted"
-    assert (code, err) == (1, "herdwatch: cache users: see to how cold, alerts\n")
+    assert (code, err) == (1, "herdwatch: cache users: see to replica, how cold, alerts\n")
 
 
 def test_nothing_that_does_not_answer_is_waited_for_longer_than_asked(
@@ -304,5 +363,5 @@ def test_what_lies_at_the_names_of_herdwatch_and_is_none_of_it_is_left_out(share
         client.hset(reports.KEY, "x", "no report")
         again = asyncio.run(see(Cache(name="users", url=shared.url)))
         client.flushall()
-    assert (seen.failure, seen.reports) == ("", ())
+    assert (seen.failure, seen.reports, seen.reports_hidden) == ("", (), "is no hash")
     assert (again.reports, again.unreadable) == ((), 1)

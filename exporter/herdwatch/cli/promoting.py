@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from herdwatch.cli.app import ConfigOption, app, named
-from herdwatch.cli.silencing import SilenceOption, silenced
+from herdwatch.cli.silencing import SilenceOption, ending, silenced, silencing
 from herdwatch.errors import CheckFailed, UsageError
 from herdwatch.operations import promote as promotion
 from herdwatch.operations.promote import Endpoint, Kind, Login, Name, Request, Step
@@ -40,7 +40,11 @@ def promote(
     master: Annotated[str | None, typer.Option(metavar="NAME", help="What the Sentinels call the primary.")] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.1, max=3600, help="Seconds that writes may wait: 10; with --sentinel for all: 60."),
+        typer.Option(
+            min=0.1,
+            max=3600,
+            help="Seconds to wait for the replica, with 5 more to hand over: 10. For all of it with --sentinel: 60.",
+        ),
     ] = None,
     allow: Annotated[
         list[Name] | None, typer.Option(metavar="CHECK", help="Override this check, by its name. May be repeated.")
@@ -71,14 +75,15 @@ def promote(
         timeout=timeout or _PATIENCE[kind],
         demote=demote,
     )
+    silencing(silence, cache, config)
     if plan:
         _show_plan(request, json=json)
         return
     if not yes:
         _ask(request)
-    if silence is not None and _begins(request):
-        silenced(silence, cache, config, why="herdwatch promote")
-    outcome = promotion.promote(request, tell=_tell)
+    quiet = silence if silence is not None and _begins(request) else None
+    with ending(silenced(quiet, cache, config, why="herdwatch promote")):
+        outcome = promotion.promote(request, tell=_tell)
     print(promotion.as_json(outcome) if json else promotion.as_text(outcome))
 
 
@@ -144,7 +149,7 @@ def _begins(request: Request) -> bool:
 
 
 def _ask(request: Request) -> None:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):  # None where it is closed
         raise UsageError(
             "this changes who is primary and nobody is there to be asked; look with --plan, then give --yes"
         )

@@ -7,9 +7,10 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from herdwatch.errors import OperationError
 
@@ -33,13 +34,35 @@ class Silence:
     failures: tuple[str, ...]
 
     def as_text(self) -> str:
-        """Until when nobody is paged, and how to end it before."""
-        address, identity = self.ids[0]
+        """Until when nobody is paged, and how to end it before, in each Alertmanager."""
         told = [
             f"alerts on cache {self.cache} are silenced until {self.until:%H:%M:%S} UTC; to end that before: "
-            f"amtool silence expire --alertmanager.url=http://{address} {identity}"
+            f"{self.ending()}"
         ]
         return "\n".join([*told, *(f"not silenced everywhere: {failure}" for failure in self.failures)])
+
+    def ending(self) -> str:
+        """The commands that end it, for a shell."""
+        return "; ".join(
+            f"amtool silence expire --alertmanager.url=http://{address} {identity}" for address, identity in self.ids
+        )
+
+    def end(self) -> str:
+        """End it now; a sentence on what became of it, which names what is left to do."""
+        left = []
+        for address, identity in self.ids:
+            try:
+                _delete(address, identity)
+            except OperationError:
+                left.append((address, identity))
+        if left:
+            return replace(self, ids=tuple(left)).still()
+        return f"alerts on cache {self.cache} are no longer silenced"
+
+    def still(self) -> str:
+        """What must be known when the work has ended and the silence has not."""
+        until = f"{self.until:%H:%M:%S} UTC"
+        return f"alerts on cache {self.cache} stay silenced until {until}; end that with: {self.ending()}"
 
 
 def silence(alertmanagers: Sequence[str], cache: str, *, seconds: float, why: str) -> Silence:
@@ -69,21 +92,30 @@ def silence(alertmanagers: Sequence[str], cache: str, *, seconds: float, why: st
 
 
 def _post(address: str, wanted: dict[str, Any]) -> str:
-    request = urllib.request.Request(
-        f"http://{address}/api/v2/silences",
-        json.dumps(wanted).encode(),
-        {"Content-Type": "application/json"},
-        method="POST",
-    )
+    body = _asked(address, "silences", "POST", json.dumps(wanted).encode())
+    try:
+        return str(json.loads(body)["silenceID"])
+    except (ValueError, KeyError, TypeError):
+        raise OperationError(f"{address} answers as no Alertmanager does") from None
+
+
+def _delete(address: str, identity: str) -> None:
+    _asked(address, f"silence/{quote(identity, safe='')}", "DELETE")
+
+
+def _asked(address: str, path: str, method: str, body: bytes | None = None) -> bytes:
+    """One request to the API, its answer's first bytes; raises OperationError."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://{address}/api/v2/{path}", body, headers, method=method)
     try:
         with _OPENER.open(request, timeout=SECONDS) as response:
-            identity = json.loads(response.read(_MAX_BYTES))["silenceID"]
+            answer: bytes = response.read(_MAX_BYTES)
+            return answer
     except urllib.error.HTTPError as error:
         said = " ".join(error.read(_SHOWN).decode("utf-8", "replace").split())
         raise OperationError(f"Alertmanager {address} answers {error.code}: {said}") from None
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         raise OperationError(f"Alertmanager {address} does not answer: {reason}") from None
-    except (ValueError, KeyError, TypeError, http.client.HTTPException):
+    except (ValueError, http.client.HTTPException):
         raise OperationError(f"{address} answers as no Alertmanager does") from None
-    return str(identity)

@@ -86,20 +86,41 @@ def _permission(endpoint: Endpoint, name: str, reply: object) -> Check:
 
 
 def password(primary: Seen, replica: Seen) -> Check:
-    """Whether the old primary can log in at the new one; else a handover hangs with all writes waiting."""
+    """Whether the old primary can log in at the new one; else a handover hangs with all writes waiting.
+
+    Its masterauth is tried, and shown nowhere. A server without passwords refuses one as well.
+    """
+    secret = setting(primary.endpoint, "masterauth")
+    bare = replica.endpoint.bare()
+    if secret:
+        user = setting(primary.endpoint, "masteruser") or ""
+        return _follower(primary, replica, bare.keyed(user, secret))
     try:
-        reply = replica.endpoint.bare().ask(("PING",))[0]
+        reply = bare.ask(("PING",))[0]
     except Unreachable:  # TLS that wants a certificate, or a server without a place
         reply = None
     if not (isinstance(reply, ReplyError) and reply.code in ("NOAUTH", "NOPERM")):
         return ok(Name.PASSWORD, f"{replica} asks its replicas for no password")
-    known = setting(primary.endpoint, "masterauth")
-    if known is None:
+    if secret is None:
         return warns(Name.PASSWORD, f"{replica} wants a password; whether {primary} has one as masterauth is not seen")
-    if not known:
-        sentence = f"{replica} wants a password and {primary} has no masterauth, so it could not follow"
-        return refused(Name.PASSWORD, f"{sentence}; CONFIG SET masterauth at {primary} first")
-    return ok(Name.PASSWORD, f"{primary} has a masterauth to log in with at {replica}")
+    sentence = f"{replica} wants a password and {primary} has no masterauth, so it could not follow"
+    return refused(Name.PASSWORD, f"{sentence}; CONFIG SET masterauth at {primary} first")
+
+
+def _follower(primary: Seen, replica: Seen, login: Endpoint) -> Check:
+    """Whether a replica's first words are taken with that login."""
+    advice = f"correct masteruser and masterauth at {primary}, or the user at {replica}, first"
+    try:
+        replies = login.ask(("PING",), ("REPLCONF", "capa", "psync2"))
+    except Unreachable as error:
+        if error.why != "auth":
+            return warns(Name.PASSWORD, f"whether {primary} can log in at {replica} is not seen ({error.why})")
+        sentence = f"{replica} does not take the masterauth of {primary}, so it could not follow"
+        return refused(Name.PASSWORD, f"{sentence}; {advice}")
+    if any(isinstance(reply, ReplyError) and reply.code == "NOPERM" for reply in replies):
+        sentence = f"the masteruser of {primary} lacks +ping +replconf +psync at {replica}, so it could not follow"
+        return refused(Name.PASSWORD, f"{sentence}; {advice}")
+    return ok(Name.PASSWORD, f"{replica} takes the masterauth of {primary}")
 
 
 def sentinel(seen: Seen) -> Check:
@@ -163,15 +184,6 @@ def keys(primary: Seen, replica: Seen, limits: Limits) -> Check:
     return ok(Name.KEYS, f"{replica} holds {replica.total:,} of {count(primary.total)}")
 
 
-def memory(heir: Seen, used: int) -> Check:
-    """A replica ignores its own maxmemory; as a primary it keeps to it and evicts."""
-    limit = heir.number("maxmemory")
-    if limit and limit < used:
-        sentence = f"{heir} may use {limit:,} bytes as a primary and would evict down from {used:,}"
-        return refused(Name.MEMORY, f"{sentence}; raise its maxmemory first")
-    return ok(Name.MEMORY, f"{heir} has {'no limit' if not limit else f'{limit:,} bytes'} for {used:,} bytes of data")
-
-
 def persistent(seen: Seen) -> bool | None:
     """Whether it would come back with its keys; None where that cannot be seen."""
     if seen.number("aof_enabled"):
@@ -209,10 +221,10 @@ def others(primary: Seen, target: Replica | None) -> Check:
     return ok(Name.REPLICAS, f"{primary} has no other replica")
 
 
-def clients(primary: Seen) -> Check:
-    """Who feels it."""
+def clients(primary: Seen, *, meanwhile: str = "their writes wait, then get READONLY") -> Check:
+    """Who feels it, and what becomes of writes `meanwhile`."""
     connected, blocked = max(0, primary.number("connected_clients") - 1), primary.number("blocked_clients")
-    sentence = f"{connected} clients are connected to {primary}; their writes wait, then get READONLY"
+    sentence = f"{connected} clients are connected to {primary}; {meanwhile}"
     paused = primary.text("paused_reason")
     if paused not in ("", "none"):
         return warns(Name.CLIENTS, f"{sentence}; they are paused already ({paused[:40]})")

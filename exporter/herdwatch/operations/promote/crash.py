@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from herdwatch.collector.resp import ReplyError
 from herdwatch.errors import OperationError, UsageError
 from herdwatch.operations.promote import checks, demotion, words
+from herdwatch.operations.promote import heir as heirs
 from herdwatch.operations.promote.checks import count, ok, refused, warns
 from herdwatch.operations.promote.endpoint import Endpoint, Unreachable
 from herdwatch.operations.promote.model import Check, Name, Plan, Request, Step, Tell
@@ -25,7 +26,11 @@ BETWEEN = 0.2
 """Seconds between them."""
 HEARD = 12
 """Seconds: a living primary speaks to its replicas every ten (repl-ping-replica-period)."""
-_DEAD = ("refused", "timeout")
+STALE = 900
+"""Seconds of silence after which a replica may have stopped hearing long before its primary died."""
+HUNG = "timeout"
+"""What takes connections, or swallows them, and says nothing may be stopped or overloaded, and go on."""
+_DEAD = ("refused", HUNG)
 
 
 def survey(request: Request) -> Plan:
@@ -37,6 +42,9 @@ def survey(request: Request) -> Plan:
         advice = "; leave it out to go on without it" if len(request.replicas) > 1 else ""
         return Plan(request, (refused(Name.REACHABLE, f"{lost[0]}{advice}", final=True),))
     old, why = _autopsy(request.primary)
+    twin = _twins(replicas if old is None else [old, *replicas])
+    if twin is not None:
+        return Plan(request, (twin,))
     heir = _heir(replicas)
     if old is not None and heir.is_primary:
         if demotion.wanted(request, old, heir):
@@ -45,7 +53,7 @@ def survey(request: Request) -> Plan:
             done = f"already promoted: {heir} is the primary with {count(heir.total)}, {old} follows it"
             return Plan(request, (), done=done, old=old, heir=heir, after=tuple(words.roles(old, heir)))
     others = tuple(one for one in replicas if one is not heir and not one.follows(heir.endpoint))
-    after = (words.applications(heir.endpoint, request.primary), *words.returning(request.primary, heir.endpoint))
+    after = tuple(words.crashed(request.primary, heir.endpoint, hung=why == HUNG))
     if heir.is_primary and heir.was_replica and old is None and not others and not request.demote:
         done = f"already promoted: {heir} is the primary with {count(heir.total)}; {request.primary} does not answer"
         return Plan(request, (), done=done, heir=heir, after=after)
@@ -106,6 +114,15 @@ def _autopsy(primary: Endpoint) -> tuple[Seen | None, str]:
     return None, why
 
 
+def _twins(servers: list[Seen]) -> Check | None:
+    """Two names of one process: it would be made a replica of itself, and answer READONLY for ever."""
+    for place, one in enumerate(servers):
+        for other in servers[:place]:
+            if one.run_id == other.run_id:
+                return refused(Name.ROLES, f"{other} and {one} are one and the same server; name it once", final=True)
+    return None
+
+
 def _heir(replicas: list[Seen]) -> Seen:
     """The one that was promoted before, else the one that has heard most of those that hold keys."""
     return max(replicas, key=lambda one: (one.is_primary, one.total > 0, one.number("slave_repl_offset"), one.total))
@@ -117,7 +134,7 @@ def _checks(request: Request, old: Seen | None, why: str, heir: Seen, replicas: 
         yield gate
         if gate.final:
             return
-    yield _dead(request, old, why, replicas)
+    yield _dead(request, old, why, heir, replicas)
     yield _follows(request, heir, replicas)
     yield checks.sentinel(heir)
     for one in replicas:
@@ -125,7 +142,8 @@ def _checks(request: Request, old: Seen | None, why: str, heir: Seen, replicas: 
     yield checks.loading(heir)
     yield _link(heir)
     yield _keys(heir)
-    yield checks.memory(heir, heir.number("used_memory"))
+    yield heirs.memory(heir, heir.number("used_memory"))
+    yield from heirs.writes(heir, max(len(replicas) - 1, heirs.online(heir)))
     yield _persistence(request, heir)
     yield _reach(heir, replicas)
 
@@ -147,7 +165,7 @@ def _roles(request: Request, old: Seen | None, heir: Seen, replicas: list[Seen])
     return ok(Name.ROLES, f"{heir} {'was promoted before' if heir.is_primary else 'is a replica, and has heard most'}")
 
 
-def _dead(request: Request, old: Seen | None, why: str, replicas: list[Seen]) -> Check:
+def _dead(request: Request, old: Seen | None, why: str, heir: Seen, replicas: list[Seen]) -> Check:
     primary = request.primary
     if old is not None:
         sentence = f"{primary} is alive, {old.text('role').replace('slave', 'replica')[:20]} with {count(old.total)}"
@@ -159,7 +177,10 @@ def _dead(request: Request, old: Seen | None, why: str, replicas: list[Seen]) ->
         if one.is_replica and one.linked and one.number("master_last_io_seconds_ago", HEARD) < HEARD:
             ago = one.number("master_last_io_seconds_ago")
             return refused(Name.DEAD, f"{primary} does not answer here ({why}), but {one} heard from it {ago} s ago")
-    return ok(Name.DEAD, f"{primary} does not answer ({why}, {TRIES} times)")
+    sentence = f"{primary} does not answer ({why}, {TRIES} times)"
+    if why == HUNG:
+        return warns(Name.DEAD, f"{sentence}: it may wake up and take writes beside {heir}; stop its process first")
+    return ok(Name.DEAD, sentence)
 
 
 def _follows(request: Request, heir: Seen, replicas: list[Seen]) -> Check:
@@ -172,8 +193,16 @@ def _follows(request: Request, heir: Seen, replicas: list[Seen]) -> Check:
 def _link(heir: Seen) -> Check:
     if heir.is_replica and heir.number("master_sync_in_progress"):
         return refused(Name.LINK, f"{heir} is in the middle of a copy from {heir.leader}: it is not whole")
-    down = heir.number("master_link_down_since_seconds", -1)
-    return ok(Name.LINK, f"{heir} last heard from its primary {max(0, down)} s ago")
+    if heir.is_primary:
+        return ok(Name.LINK, f"{heir} follows nobody any more")
+    ago = heir.number("master_last_io_seconds_ago" if heir.linked else "master_link_down_since_seconds", -1)
+    if ago < 0:
+        sentence = f"{heir} has not heard from its primary since it started {heir.number('uptime_in_seconds')} s ago"
+        return warns(Name.LINK, f"{sentence}: its keys are those of its file, however old that is")
+    sentence = f"{heir} last heard from its primary {ago} s ago"
+    if ago > STALE:
+        return warns(Name.LINK, f"{sentence}; did {heir.leader} die only later, what was written since is not in it")
+    return ok(Name.LINK, sentence)
 
 
 def _keys(heir: Seen) -> Check:

@@ -45,6 +45,8 @@ def run(chosen: Plan, tell: Tell) -> tuple[Seen, str]:
 def follow(replica: Endpoint, leader: Endpoint) -> None:
     """Make one server a replica of the other, and wait for its link. Raises OperationError."""
     primary = look(leader)  # a replica that is sent to a dead leader is lost to a second run
+    if look(replica).run_id == primary.run_id:
+        raise OperationError(f"{replica} and {leader} are one and the same server, which was left alone")
     reply = replica.ask(("REPLICAOF", leader.host, leader.port))[0]
     if isinstance(reply, ReplyError):
         raise OperationError(f"{replica} refuses REPLICAOF {leader}: {said(reply)}; {state((replica, leader))}")

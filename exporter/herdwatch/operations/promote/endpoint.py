@@ -108,6 +108,11 @@ class Endpoint:
         nobody = {"username": None, "password_env": None, "password_file": None, "secret": None}
         return replace(self, cache=_Keyed.model_validate({**self.cache.__dict__, **plain, **nobody}))
 
+    def keyed(self, user: str, secret: str) -> Endpoint:
+        """The same server, and who logs in there; an empty `user` is the one without a name."""
+        own = {"username": user or None, "password_env": None, "password_file": None, "secret": SecretStr(secret)}
+        return replace(self, cache=self.cache.model_copy(update=own))
+
     def is_at(self, host: str, port: int) -> bool:
         """Whether that address is this server's, as far as names can be resolved from here."""
         return port == self.port and (host == self.host or bool(_addresses(host) & _addresses(self.host)))

@@ -21,6 +21,8 @@ HANDOVER = 5.0
 """Seconds for the handing over, after the replica has everything."""
 TRIES = 4
 """Looks in a row that must fail before a primary is taken for gone."""
+ARRIVES = 0.3
+"""Seconds for a FAILOVER that was interrupted on its way to a primary which answers."""
 _BRIEF = 1.0
 
 
@@ -33,18 +35,17 @@ class Handover:
     run_id: str
     tell: Tell
 
-    def start(self, target: tuple[str, int], timeout: float) -> None:
-        """Say FAILOVER TO the replica, by the primary's name for it.
+    def run(self, target: tuple[str, int], timeout: float) -> Seen:
+        """Say FAILOVER TO the replica, by the primary's name for it, and `settle`; `timeout` is in seconds.
 
         Raises OperationError where Redis refuses, and then nothing was changed.
         """
-        host, port = target
         try:
-            reply = self.old.ask(("FAILOVER", "TO", host, port, "TIMEOUT", max(1, int(timeout * 1000))))[0]
-        except Unreachable:
-            return  # it may have arrived; what became of it is seen by `settle`
-        if isinstance(reply, ReplyError):
-            raise OperationError(f"{self.old} refuses FAILOVER: {words(reply)}; nothing was changed")
+            self._start(target, timeout)
+            return self._settle(time.monotonic() + timeout + HANDOVER)
+        except KeyboardInterrupt:
+            self._recall()
+            raise
 
     def settle(self, seconds: float) -> Seen:
         """Wait until no failover runs; gives the old primary, as a replica if it is through.
@@ -54,8 +55,18 @@ class Handover:
         try:
             return self._settle(time.monotonic() + seconds)
         except KeyboardInterrupt:
-            self._abort("interrupted")
+            self._recall()
             raise
+
+    def _start(self, target: tuple[str, int], timeout: float) -> None:
+        host, port = target
+        try:
+            reply = self.old.ask(("FAILOVER", "TO", host, port, "TIMEOUT", max(1, int(timeout * 1000))))[0]
+        except Unreachable:
+            return  # it may have arrived; what became of it is seen by `_settle`
+        if isinstance(reply, ReplyError):
+            raise OperationError(f"{self.old} refuses FAILOVER: {words(reply)}; nothing was changed")
+        self.tell(Step.STARTED, f"FAILOVER was said to {self.old}; writes wait until its heir has everything")
 
     def _settle(self, deadline: float) -> Seen:
         failures, told = 0, False
@@ -79,21 +90,41 @@ class Handover:
             return look(self.old)
         raise OperationError(f"the failover does not end, and FAILOVER ABORT does not help: {self._left()}")
 
-    def _abort(self, why: str) -> None:
-        """Roll back, unless the replica is a primary already: then the old one is about to follow it."""
+    def _recall(self) -> None:
+        """Roll back what was interrupted, also where it was said and is still on its way to the primary."""
+        until(lambda: glance(self.old, patience=_BRIEF) is not None, HANDOVER)
+        until(self._runs, ARRIVES)
+        self._abort("interrupted")
+
+    def _runs(self) -> bool:
         seen = glance(self.old, patience=_BRIEF)
-        if seen is None or not seen.failing_over:
+        return seen is None or seen.failing_over or seen.is_replica
+
+    def _abort(self, why: str) -> None:
+        """Roll back, unless the replica is a primary already: then the old one is about to follow it.
+
+        A primary that does not answer is told all the same; where no failover runs that changes nothing.
+        """
+        seen = glance(self.old, patience=_BRIEF)
+        if (seen is not None and not seen.failing_over) or self._taken_over(seen):
             return
-        if seen.is_replica:
-            leader = self.heir or self.old.at(seen.text("master_host"), seen.number("master_port"))
-            heir = glance(leader, patience=_BRIEF)
-            if heir is not None and heir.is_primary:
-                return
         try:
             self.old.ask(("FAILOVER", "ABORT"))
         except Unreachable:
+            advice = "a failover may run there, and FAILOVER ABORT ends it"
+            self.tell(Step.ABORTED, f"{why}: {self.old} does not answer; {advice}")
             return
         self.tell(Step.ABORTED, f"{why}: FAILOVER ABORT was said to {self.old}")
+
+    def _taken_over(self, old: Seen | None) -> bool:
+        """Whether the replica is a primary already; while the old one takes writes it cannot be."""
+        leader = self.heir
+        if old is not None and not old.is_replica:
+            return False
+        if leader is None and old is not None:
+            leader = self.old.at(old.text("master_host"), old.number("master_port"))
+        heir = glance(leader, patience=_BRIEF) if leader is not None else None
+        return heir is not None and heir.is_primary
 
     def _gone(self) -> OperationError:
         """The primary died or was restarted on the way. Its replica is cut loose where it would be wiped else."""

@@ -97,7 +97,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to promote. `timeout` is in seconds: of a planned failover the longest that writes may wait."""
+    """What to promote. `timeout` is in seconds.
+
+    So long a planned failover waits for the replica, and failover.HANDOVER more for the handing over; Sentinel has it
+    for all, and with `demote` a dead primary has it to come back.
+    """
 
     kind: Kind
     primary: Endpoint

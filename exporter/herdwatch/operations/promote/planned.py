@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from herdwatch.errors import OperationError, UsageError
 from herdwatch.operations.promote import checks, demotion, words
+from herdwatch.operations.promote import heir as heirs
 from herdwatch.operations.promote.checks import count, ok, refused, warns
 from herdwatch.operations.promote.endpoint import Endpoint, Unreachable
 from herdwatch.operations.promote.failover import HANDOVER, Handover, adopt
@@ -57,16 +58,13 @@ def run(plan: Plan, tell: Tell) -> tuple[Seen, str]:
     old, heir, request = plan.old, plan.heir, plan.request
     if old is None or heir is None or plan.target is None:
         raise OperationError("this plan has nothing to carry out")
-    handover = Handover(old.endpoint, heir.endpoint, old.run_id, tell)
-    handover.start(plan.target, request.timeout)
-    tell(Step.STARTED, f"FAILOVER was said to {old}; writes wait until {heir} has everything")
-    now = handover.settle(request.timeout + HANDOVER)
+    now = Handover(old.endpoint, heir.endpoint, old.run_id, tell).run(plan.target, request.timeout)
     after = glance(heir.endpoint)
     left = state((old.endpoint, heir.endpoint))
     if now.is_primary:
         two = after is not None and after.is_primary
         advice = "two primaries: decide which one stays, and make the other follow it" if two else "nothing was lost"
-        raise OperationError(f"{heir} did not take over within {request.timeout:g} s: {left}; {advice}; then run again")
+        raise OperationError(f"{heir} did not take over in time: {left}; {advice}; then run again")
     tell(Step.PROMOTED, f"{heir} is the primary")
     if after is None or not after.is_primary:
         raise OperationError(f"{old} has handed over, but its heir is no primary: {left}")
@@ -166,8 +164,8 @@ def _checks(request: Request, old: Seen, heir: Seen, target: Replica | None) -> 
     yield checks.link(heir)
     yield checks.lag(old, heir, target, request.limits)
     yield checks.keys(old, heir, request.limits)
-    yield checks.memory(heir, old.number("used_memory"))
     yield checks.persistence(old, heir)
+    yield from heirs.settings(heir, old, 1 + heirs.online(heir))
     yield checks.others(old, target)
     yield checks.clients(old)
 

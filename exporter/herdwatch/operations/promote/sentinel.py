@@ -14,6 +14,7 @@ from typing import Any
 from herdwatch.collector.resp import ReplyError
 from herdwatch.errors import OperationError
 from herdwatch.operations.promote import checks, words
+from herdwatch.operations.promote import heir as heirs
 from herdwatch.operations.promote.checks import count, ok, refused, warns
 from herdwatch.operations.promote.endpoint import Endpoint, Unreachable
 from herdwatch.operations.promote.model import Check, Name, Plan, Request, Step, Tell
@@ -181,9 +182,11 @@ def _checks(request: Request, leader: Seen, heir: Seen, known: Replica | None) -
     yield checks.link(heir)
     yield checks.lag(leader, heir, known, request.limits)
     yield checks.keys(leader, heir, request.limits)
-    yield checks.memory(heir, leader.number("used_memory"))
+    yield checks.password(leader, heir)
     yield checks.persistence(leader, heir)
-    yield checks.clients(leader)
+    yield from heirs.settings(heir, leader, max(1, heirs.online(leader)))
+    lost = f"nothing pauses them: what they write to {leader} after the switch is lost, then they get READONLY"
+    yield checks.clients(leader, meanwhile=lost)
 
 
 def _switched(request: Request, gates: tuple[Check, ...], first: View, leader: Seen) -> Plan:
@@ -225,7 +228,7 @@ def _through(request: Request, tell: Tell) -> list[Seen]:
     if place is None or request.primary.is_at(*place):
         return []
     after, was = glance(request.primary.at(*place)), glance(request.primary)
-    if after is None or was is None or not after.is_primary:
+    if after is None or was is None or not after.is_primary or after.run_id == was.run_id:
         return []
     if was.is_primary:
         reply = was.endpoint.ask(("REPLICAOF", *place))[0]

@@ -44,10 +44,11 @@ def _state(endpoint: Endpoint) -> str:
         seen = look(endpoint)
     except Unreachable as error:
         return f"{endpoint} does not answer ({error.why})"
+    runs = f", and a failover runs ({seen.text('master_failover_state')[:40]})" if seen.failing_over else ""
     if seen.is_primary:
-        return f"{endpoint} is a primary with {count(seen.total)}"
+        return f"{endpoint} is a primary with {count(seen.total)}{runs}"
     link = "up" if seen.linked else "down"
-    return f"{endpoint} is a replica of {seen.leader} with {count(seen.total)}, its link {link}"
+    return f"{endpoint} is a replica of {seen.leader} with {count(seen.total)}, its link {link}{runs}"
 
 
 def following(follower: Endpoint, leader: Seen, seconds: float) -> bool:

@@ -20,6 +20,14 @@ def applications(heir: Endpoint, old: Endpoint) -> str:
     return f"point the applications, and the url in herdwatch.yaml, at {heir}: {old} takes no writes any more"
 
 
+def crashed(old: Endpoint, heir: Endpoint, *, hung: bool) -> Iterator[str]:
+    """What comes next where the old primary is taken for dead; one that is `hung` may wake up."""
+    if hung:
+        yield f"end the process of {old}, as with SIGKILL: if it wakes up it takes writes, and there are two primaries"
+    yield f"point the applications, and the url in herdwatch.yaml, at {heir}"
+    yield from returning(old, heir)
+
+
 def roles(old: Seen, heir: Seen) -> Iterator[str]:
     """How both keep their roles over a restart."""
     for seen in (heir, old):

@@ -14,6 +14,10 @@ from herdwatch.reports import Report
 
 WARM = 0.9
 """The share of its primary's keys that a replica has at least that is called warm."""
+COLD = 0.5
+"""The share of what is normal below which a cache is cold, and its replica no warm one."""
+BASELINE = 120
+"""Scrape intervals that the rules look back for what is normal, as in bundle.windows."""
 DASH = "—"
 
 RATIO_SECONDS = 600.0
@@ -38,8 +42,11 @@ class Answer:
     age: float | None = None
 
 
-def answers(sight: Sight, *, application_job: str) -> list[Answer]:
-    """All of them, in the order of the runbook. `application_job` is the scrape job of applications themselves."""
+def answers(sight: Sight, *, application_job: str, scrape_interval: float = 15.0) -> list[Answer]:
+    """All of them, in the order of the runbook. `application_job` is the scrape job of applications themselves.
+
+    `scrape_interval`, in seconds, says over how long what is normal is measured.
+    """
     scraped = _scraped(sight, application_job)
     if sight.failure:
         known = _singleflight(sight, scraped) if scraped else Answer("singleflight", "unknown", DASH)
@@ -50,7 +57,7 @@ def answers(sight: Sight, *, application_job: str) -> list[Answer]:
         _singleflight(sight, scraped),
         _warmup(sight),
         _replica(sight),
-        _cold(sight),
+        _cold(sight, BASELINE * scrape_interval),
         _twice(sight, scraped),
         *_alerts(sight),
     ]
@@ -91,16 +98,26 @@ def _singleflight(sight: Sight, scraped: dict[str, list[bool]]) -> Answer:
     off = sorted(name for name, value in sight.switches.items() if value.strip().lower() == "off")
     switched = f"; herdwatch:switches says off for {', '.join(off)}" if off else ""
     if sight.switches_hidden:
-        switched = "; herdwatch:switches may not be read by this user"
+        switched = f"; herdwatch:switches {sight.switches_hidden}"
     if not states:
         hint = f"; those that are scraped are not known: {sight.no_past}" if sight.past is None else ""
-        return Answer("singleflight", "unknown", f"{DASH} no process reports{hint}{switched}")
+        who = _unread(sight) or "no process reports"
+        return Answer("singleflight", "bad" if off else "unknown", f"{DASH} {who}{hint}{switched}")
     parts = ", ".join(f"{service} {sum(each)} of {len(each)}" for service, each in sorted(by_service.items()))
     text = f"on in {sum(states)} of {len(states)} processes ({parts}){switched}"
-    return Answer("singleflight", "good" if all(states) and not off else "bad", text, _age(sight, fresh(sight)))
+    verdict: Verdict = "good" if all(states) and not off else "bad"
+    if verdict == "good" and sight.reports_hidden:
+        verdict, text = "unknown", f"{text}; who reports is not known: {_unread(sight)}"
+    return Answer("singleflight", verdict, text, _age(sight, fresh(sight)))
+
+
+def _unread(sight: Sight) -> str:
+    return f"herdwatch:reports {sight.reports_hidden}" if sight.reports_hidden else ""
 
 
 def _warmup(sight: Sight) -> Answer:
+    if sight.reports_hidden:
+        return Answer("warm-up", "unknown", f"{DASH} {_unread(sight)}")
     warming = [one for one in sight.reports if one.warmup is not None]
     active = [one for one in warming if one.warmup is not None and one.warmup.active]
     dead = [one for one in active if one.stale(sight.now)]
@@ -140,42 +157,65 @@ def _replica(sight: Sight) -> Answer:
         return Answer("replica", "good" if up else "bad", text, 0.0)
     if not sight.replicas:
         return Answer("replica", "note", "there is none: a restart begins with what is on disk, or with nothing", 0.0)
-    warm = [one for one in sight.replicas if _is_warm(one, keys)]
-    parts = "; ".join(_of_replica(one, keys) for one in sight.replicas)
+    wanted = max(WARM * keys, COLD * (_normal(sight) or 0.0), 1.0)
+    warm = [one for one in sight.replicas if one.state == "online" and (one.keys or 0) >= wanted]
+    parts = "; ".join(_of_replica(one, keys, _normal(sight)) for one in sight.replicas)
     return Answer("replica", "good" if warm else "bad", f"{len(warm)} of {len(sight.replicas)} warm: {parts}", 0.0)
 
 
-def _is_warm(replica: Replica, keys: int) -> bool:
-    return replica.state == "online" and replica.keys is not None and replica.keys >= WARM * keys
-
-
-def _of_replica(replica: Replica, keys: int) -> str:
+def _of_replica(replica: Replica, keys: int, normal: float | None) -> str:
     lag = "" if replica.lag_bytes is None else f", {replica.lag_bytes:,.0f} bytes behind"
     if replica.keys is None:
         return f"{replica.address} {replica.state}{lag}, could not be asked for its keys ({replica.why})"
-    share = f"{replica.keys / keys:.0%}" if keys else f"{replica.keys:,}"
-    return f"{replica.address} {replica.state}{lag}, with {share} of the keys"
+    share = f"{replica.keys / keys:.0%} of the keys" if keys else f"{replica.keys:,} keys"
+    cold = f", {replica.keys / normal:.0%} of what is normal" if normal and replica.keys < COLD * normal else ""
+    return f"{replica.address} {replica.state}{lag}, with {share}{cold}"
 
 
-def _cold(sight: Sight) -> Answer:
-    keys = keys_of(sight.info)
+def _cold(sight: Sight, window: float) -> Answer:
+    keys, uptime = keys_of(sight.info), number(sight.info, "uptime_in_seconds") or 0.0
     baseline, baseline_age = _value(sight, "cache_instance:keys:baseline", instance=sight.instance)
     hits, misses = number(sight.info, "keyspace_hits") or 0.0, number(sight.info, "keyspace_misses") or 0.0
     ratio, ratio_age = _value(sight, "cache:hit_ratio:short")
     parts = [f"{keys:,} keys"]
     if baseline:
-        parts[0] += f", {keys / baseline:.0%} of what is normal ({baseline:,.0f})"
+        parts[0] += f", {keys / baseline:.0%} of the most of the last {_brief(window)} ({baseline:,.0f})"
     elif sight.past is None:
         parts[0] += f"; what is normal is not known: {sight.no_past}"
-    uptime = number(sight.info, "uptime_in_seconds") or 0.0
+    if sight.before:
+        parts[0] += f", {keys / sight.before:.0%} of the most before it started ({sight.before:,.0f})"
+    elif baseline and uptime < window:
+        parts.append("what there was before it started is not known")
     if ratio is not None and uptime > RATIO_SECONDS:  # before, it is that of the process before
         parts.append(f"hit ratio now {ratio:.2f}")
     asked = hits + misses >= max(1.0, uptime * IDLE)
     parts.append(f"hit ratio since Redis started {hits / (hits + misses):.2f}" if asked else "hardly a lookup so far")
-    verdict: Verdict = "note" if not baseline else "good" if keys >= 0.5 * baseline else "bad"
-    if _COLD & _firing(sight):
-        verdict = "bad"
-    return Answer("how cold", verdict, "; ".join(parts), max(baseline_age, ratio_age))
+    return Answer("how cold", _coldness(sight, keys, uptime, window), "; ".join(parts), max(baseline_age, ratio_age))
+
+
+def _coldness(sight: Sight, keys: int, uptime: float, window: float) -> Verdict:
+    """Good only against a past that is not this process's own alone: a cold one that stays as it is looks normal."""
+    normal = _normal(sight)
+    if _COLD & _firing(sight) or (normal and keys < COLD * normal):
+        return "bad"
+    return "good" if normal and (uptime >= window or sight.before) else "note"
+
+
+def _normal(sight: Sight) -> float | None:
+    """What the cache held of late, or before a process that has never come near to that; None where neither is known.
+
+    Once a process was warm, later losses are not those of its restart.
+    """
+    baseline, _ = _value(sight, "cache_instance:keys:baseline", instance=sight.instance)
+    refilled = sight.before is not None and (sight.since or 0.0) >= COLD * sight.before
+    known = [one for one in (baseline, None if refilled else sight.before) if one]
+    return max(known, default=None)
+
+
+def _brief(seconds: float) -> str:
+    """Seconds as the rules write them."""
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:g}h" if hours.is_integer() else f"{minutes:g}m" if minutes.is_integer() else f"{seconds:g}s"
 
 
 def _value(sight: Sight, name: str, **labels: str) -> tuple[float | None, float]:
@@ -193,6 +233,8 @@ def _value(sight: Sight, name: str, **labels: str) -> tuple[float | None, float]
 
 
 def _twice(sight: Sight, scraped: dict[str, list[bool]]) -> Answer:
+    if sight.reports_hidden:
+        return Answer("reports", "unknown", f"{DASH} {_unread(sight)}")
     reporting, age = Counter(one.service for one in fresh(sight)), _age(sight, fresh(sight))
     both = sorted(set(reporting) & set(scraped))
     unreadable = f"; {sight.unreadable} entries of herdwatch:reports are no reports" if sight.unreadable else ""

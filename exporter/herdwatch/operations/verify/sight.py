@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +24,14 @@ from herdwatch.reports import MalformedReport, Report
 SECONDS = 1.0
 """Deadline of it all."""
 MAX_REPLICAS = 10
+DAY = 86_400.0
+"""For so long what a cache held before its process started is asked for."""
 _RECORDED = "cache_instance:keys:baseline|cache:hit_ratio:short"
+_KEYS = "cache_instance:keys:current"
+_BEFORE = "30m"
+"""How far before the start of a process the one before it is looked for."""
+_LATE = 120
+"""Seconds after a start in which what is recorded may still be of the process before."""
 _NOW = "singleflight_enabled|ALERTS"
 """What counts only as long as it is there."""
 _BACK = "2m"
@@ -60,7 +67,9 @@ class Sample:
 class Sight:
     """All of it. `failure` is why Redis did not answer, and `no_past` why Prometheus did not; `past` is None then.
 
-    `at` is Unix seconds of this machine, `now` of Redis. `reports` are those that could be read, old ones included.
+    `at` is Unix seconds of this machine, `now` of Redis. `reports` are those that could be read, old ones included;
+    `reports_hidden` and `switches_hidden` say why the hash could not be. `before` is the most keys in the half hour
+    before this process started, where it is younger than a day, and `since` the most that it has held itself.
     """
 
     cache: str
@@ -70,12 +79,15 @@ class Sight:
     now: float = 0.0
     info: Fields = field(default_factory=dict)
     reports: tuple[Report, ...] = ()
+    reports_hidden: str = ""
     unreadable: int = 0
     switches: Mapping[str, str] = field(default_factory=dict)
-    switches_hidden: bool = False
+    switches_hidden: str = ""
     replicas: tuple[Replica, ...] = ()
     past: tuple[Sample, ...] | None = None
     no_past: str = ""
+    before: float | None = None
+    since: float | None = None
 
 
 async def see(cache: Cache, prometheus: Api | None = None, *, seconds: float = SECONDS) -> Sight:
@@ -83,8 +95,14 @@ async def see(cache: Cache, prometheus: Api | None = None, *, seconds: float = S
 
     Prometheus is asked for this cache's recording rules. Nothing is changed anywhere.
     """
+    at, until = time.time(), time.monotonic() + seconds
     here, (past, no_past) = await asyncio.gather(_redis(cache, seconds), _past(cache.name, prometheus, seconds))
-    return Sight(cache.name, cache.instance, time.time(), past=past, no_past=no_past, **here)
+    sight = Sight(cache.name, cache.instance, at, past=past, no_past=no_past, **here)
+    uptime = number(sight.info, "uptime_in_seconds")
+    if prometheus is None or past is None or uptime is None or uptime > DAY:
+        return sight
+    before, since = await _life(sight, prometheus, int(uptime), until - time.monotonic())
+    return replace(sight, before=before, since=since)
 
 
 async def _redis(cache: Cache, seconds: float) -> dict[str, Any]:
@@ -98,16 +116,19 @@ async def _redis(cache: Cache, seconds: float) -> dict[str, Any]:
         detail = str(error) if isinstance(error, ConfigError) else ""
         return {"failure": sentence(cache, reason(error), detail).removeprefix(f"cache {cache.name}: ")}
     fields = parse(info)
+    if fields.get("redis_mode") == "sentinel":
+        return {"failure": f"what answers at {cache.instance} is a Sentinel, which holds no keys; correct the url"}
     found, unreadable = _reports(told)
     return {
         "info": fields,
         "now": server_time(fields) or time.time(),
         "reports": found,
+        "reports_hidden": _hidden(told),
         "unreadable": unreadable,
         "switches": {
             name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in _hash(switched)
         },
-        "switches_hidden": isinstance(switched, ReplyError) and switched.code == "NOPERM",
+        "switches_hidden": _hidden(switched),
         "replicas": await _replicas(cache, fields, until - time.monotonic()),
     }
 
@@ -115,6 +136,14 @@ async def _redis(cache: Cache, seconds: float) -> dict[str, Any]:
 def _hash(reply: Any) -> list[tuple[bytes, bytes]]:
     """The pairs of a HGETALL; none where it was refused, as while a dataset is loaded."""
     return list(zip(reply[::2], reply[1::2], strict=False)) if isinstance(reply, list) else []
+
+
+def _hidden(reply: Any) -> str:
+    """Why a HGETALL gives nothing, in words; empty where it was answered."""
+    if not isinstance(reply, ReplyError):
+        return "" if isinstance(reply, list) else "did not answer"
+    known = {"NOPERM": "may not be read by this user", "WRONGTYPE": "is no hash", "LOADING": "is still being loaded"}
+    return known.get(reply.code, "could not be read")
 
 
 def _reports(reply: Any) -> tuple[tuple[Report, ...], int]:
@@ -173,6 +202,29 @@ async def _past(cache: str, prometheus: Api | None, seconds: float) -> tuple[tup
     except HerdwatchError as error:
         return None, str(error)
     return tuple(sample for some in found for one in some if (sample := _sample(one)) is not None), ""
+
+
+async def _life(sight: Sight, api: Api, uptime: int, seconds: float) -> tuple[float | None, float | None]:
+    """The most keys before this process started, and the most it has had; None where that is not recorded."""
+    start, label = sight.at - uptime, f"cache={json.dumps(sight.cache)}"
+    asked = [asyncio.to_thread(api.query, f"max_over_time({_KEYS}{{{label}}}[{_BEFORE}])", start)]
+    if uptime > _LATE:
+        own = f"max_over_time({_KEYS}{{{label}}}[{uptime - _LATE + 1}s])"
+        asked.append(asyncio.to_thread(api.query, own, sight.at))
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            found = await asyncio.gather(*asked)
+    except (TimeoutError, HerdwatchError):
+        return None, None
+    before, since = (*(_most(some, sight.instance) for some in found), None)[:2]
+    return before, since
+
+
+def _most(found: list[dict[str, Any]], instance: str) -> float | None:
+    """The value of this instance; without one, as after a failover to another address, the largest of its cache."""
+    samples = [sample for one in found if (sample := _sample(one)) is not None]
+    here = [one for one in samples if one.labels.get("instance") == instance]
+    return max((one.value for one in here or samples), default=None)
 
 
 def _sample(one: dict[str, Any]) -> Sample | None:
