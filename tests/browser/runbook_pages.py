@@ -166,6 +166,12 @@ def test_on_a_telephone_nothing_is_wider_than_the_screen(browser: Browser, deliv
     opened.goto(delivered)
     wide = opened.evaluate("document.documentElement.scrollWidth")
     assert wide <= 360
+    ages = opened.locator("section.now td:nth-child(4)")
+    assert ages.count() > 3
+    for number in range(ages.count()):
+        box = ages.nth(number).bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 360
     opened.close()
 
 
@@ -190,7 +196,7 @@ def test_after_a_restart_the_page_says_how_cold_the_cache_is(page: Page, deliver
             page.goto(delivered.replace("CacheDown", "CacheRestarted"))
             return page.locator("section.now tr", has_text=question).first.inner_text()
 
-        until(lambda: "of what is normal (1,0" in row("how cold"), every=1.0)
+        until(lambda: "(1,0" in row("how cold"), every=1.0)
         until(lambda: "on in 1 of 1 processes (profiles 1 of 1)" in row("singleflight"), every=1.0)
         assert "see to it" in row("how cold")
         if SCREENSHOT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -248,13 +249,24 @@ def test_no_incident_is_a_report_that_says_so() -> None:
     quiet = report(story(sign=None))
     text = telling.as_html(quiet)
     assert "<h1>No incident</h1>" in text
-    assert "No alert fired in this time" in text
+    assert "No alert above info fired in this time" in text
     assert 'id="verdict"' not in text
     assert telling.as_text(quiet) == (
-        "no incident: from 2026-05-28 20:26:40 to 2026-05-28 20:35:40 UTC no alert fired, "
+        "no incident: from 2026-05-28 20:26:40 to 2026-05-28 20:35:40 UTC no alert above info fired, "
         "no Redis became a new process, and nothing was flushed"
     )
     assert json.loads(telling.as_json(quiet))["first_sign"] is None
+
+
+def test_a_hit_ratio_that_never_was_lower_is_told_in_a_sentence() -> None:
+    even = report(replace(story(), verdict=verdict(NOW + 60.0, ASKED.grid, {"hit_ratio": (0.9,) * 37})))
+    assert "back at 95 % of before: the hit ratio never was below that" in telling.as_text(even)
+
+
+def test_a_place_with_a_long_name_may_break_and_pushes_no_column_out() -> None:
+    text = telling.as_html(report(story(firings=(firing(where="/run/" + "a" * 100),))))
+    assert f'<td class="where">/run/{"a" * 100}</td>' in text
+    assert "td.where { min-width: 8rem; overflow-wrap: anywhere; }" in text
 
 
 def test_a_list_of_events_has_an_end() -> None:
@@ -262,7 +274,7 @@ def test_a_list_of_events_has_an_end() -> None:
     whole = story()
     long = Story("users", (), whole.restarts, (), whole.curves, whole.verdict, many)
     text = telling.as_html(report(long))
-    assert text.count("<td>something</td>") == MAX_EVENTS
+    assert text.count('<td class="where">something</td>') == MAX_EVENTS
     assert "<p>7 more are left out.</p>" in text
 
 

@@ -88,6 +88,9 @@ def incident() -> Iterator[Series]:
     yield alert("CacheHitRateLow", "warning", "pending", 1_230, 1_335, 15, **users)
     yield alert("CacheHitRateLow", "warning", "firing", 1_350, 1_695, 15, **users)
     yield alert("CacheEvicting", "warning", "pending", 600, 660, 15, **users)
+    yield alert("SingleflightDisabled", "warning", "pending", 1_065, 1_350, 15, service="web", **users)
+    yield alert("SingleflightDisabled", "warning", "firing", 1_365, 1_695, 15, service="web", **users)
+    yield alert("HighCoalescingRate", "info", "firing", 900, 3_300, 15, **users)
     yield alert("CacheReplicaMissing", "warning", "firing", 3_000, HOUR, 15, **where)
     yield alert("Mine", "", "firing", 0, 60, 15, **users)
     yield from others()
@@ -104,6 +107,7 @@ def others() -> Iterator[Series]:
         yield Series("cache:requests:rate", {"cache": cache, "team": "b"}, scraped(rate))
         yield Series("cache:hits:rate", {"cache": cache, "team": "b"}, scraped(rate))
         yield Series("cache_start_time_seconds", {"cache": cache, "instance": f"{cache}:1"}, scraped(BEGAN - 50.0))
+    yield alert("HighCoalescingRate", "info", "firing", 500, 600, 15, cache=CALM, team="b")
     yield alert("CacheExporterDown", "critical", "firing", 2_000, 2_030, 5, job="herdwatch-exporter")
     yield alert("HerdwatchWatchdog", "none", "firing", 0, HOUR, 15)
     yield alert("DiskFull", "critical", "firing", 0, HOUR, 15)
@@ -142,8 +146,10 @@ def test_alerts_have_a_beginning_and_an_end(whole: Report) -> None:
     users, where = whole.stories[0], "10.0.0.1:6379"
     assert users.firings == (
         Firing("Mine", "", USERS, "", BEGAN, BEGAN + 75, earlier=True),
+        Firing("HighCoalescingRate", "info", USERS, "", BEGAN + 900, BEGAN + 3_315),
         Firing("CacheRestarted", "critical", USERS, where, BEGAN + 1_215, BEGAN + 1_505),
         Firing("CacheHitRateLow", "warning", USERS, "", BEGAN + 1_350, BEGAN + 1_710, pending=BEGAN + 1_230),
+        Firing("SingleflightDisabled", "warning", USERS, "web", BEGAN + 1_365, BEGAN + 1_710, pending=BEGAN + 1_065),
         Firing("CacheReplicaMissing", "warning", USERS, where, BEGAN + 3_000, None),
     )
     assert [one.alert for one in users.pages] == ["CacheRestarted"]
@@ -186,7 +192,33 @@ def test_curves_have_gaps_where_there_was_no_sample_or_no_number(whole: Report, 
 
 def test_an_alert_that_fired_already_is_the_first_sign_only_where_nothing_else_is(past: str) -> None:
     late = told(past, begin=3_100)
-    assert (after(late.sign), [one.earlier for one in late.stories[0].firings]) == (3_105, [True])
+    assert (after(late.sign), [one.earlier for one in late.stories[0].firings]) == (3_105, [True, True])
+
+
+def test_a_warning_is_the_sign_of_a_cache_that_has_no_graver_one_and_information_is_none(past: str) -> None:
+    grave, slight = told(past, begin=1_290, end=1_480), told(past, begin=1_520, end=1_600)
+    assert (after(grave.sign), [one.already for one in grave.stories[0].pages]) == (1_290, [True])
+    assert (after(slight.sign), slight.stories[0].pages) == (1_530, ())
+    assert after(told(past, begin=2_600, end=2_690).sign) is None
+    assert not told(past, CALM, begin=400, end=700).incident
+
+
+def test_an_alert_that_was_about_to_fire_when_the_time_begins_does_not_move_the_beginning(past: str) -> None:
+    [users] = told(past, USERS, begin=1_140, end=2_400).stories
+    waited = next(one for one in users.firings if one.alert == "SingleflightDisabled")
+    assert (after(waited.pending), waited.earlier, waited.already) == (1_140, True, False)
+    assert (after(users.verdict.sign), after(users.verdict.recovered)) == (KILLED, 1_815)
+    assert users.verdict.keys_before == 200_000
+    page = telling.as_html(told(past, USERS, begin=1_140, end=2_400))
+    assert "SingleflightDisabled is about to fire already when the time begins, web" in page
+
+
+def test_each_cache_counts_from_its_own_first_sign(whole: Report) -> None:
+    rows = telling.as_html(whole).split('<h2 id="events">')[1].split("<tr>")
+    [carts] = [row for row in rows if "Redis 10.0.0.9:6379 is a new process" in row]
+    [exporter] = [row for row in rows if "CacheExporterDown fires" in row]
+    assert '<td class="when">+0s</td><td>carts</td>' in carts
+    assert '<td class="when">+13m 9s</td><td>all</td>' in exporter
 
 
 def test_events_come_in_order_with_what_the_curves_say(whole: Report) -> None:
@@ -279,7 +311,7 @@ def test_the_page_of_a_real_incident_is_the_same_each_time(past: str, whole: Rep
     assert "users &lt;&quot;&amp;&gt;|.*\\" in page
     read = json.loads(telling.as_json(whole))
     assert [one["cache"] for one in read["caches"]] == [USERS, CARTS]
-    assert read["caches"][0]["alerts"][1]["end"] == BEGAN + 1_505
+    assert read["caches"][0]["alerts"][2]["end"] == BEGAN + 1_505
 
 
 def test_the_command_writes_the_page_and_says_what_came_of_it(

@@ -121,6 +121,8 @@ def test_raw_series_are_fetched_once_and_what_rules_make_is_not() -> None:
         "alert: B, expr: 'absent(y)'",
     )
     assert [wanted.selector() for wanted in read.wanted] == ['x{job="j"}', "y{}"]
+    assert [wanted.selector() for wanted in read.narrower] == ['x{db=~"0|1",job="j"}']
+    assert [read.selected[wanted] for wanted in read.narrower] == ["mine.yml:4: a:b"]
     assert read.readers == {"x": ("A",), "y": ("B",)}
     assert read.places["x"] == "mine.yml:4: a:b"
 

@@ -15,6 +15,16 @@ from herdwatch.promtool import Promtool
 
 CACHES = "\n".join(f"- {{name: {name}, url: 'redis://{name}:6379'}}" for name in ("warm", "cold", "down", "lost"))
 BUNDLE = {str(path): text for path, text in render_bundle(configured("", CACHES)).items()}
+SHARED = {
+    str(path): text
+    for path, text in render_bundle(
+        configured(
+            "databases: {main: {capacity: 100, peak: 1000}}",
+            "\n".join(f"- {{name: {name}, url: 'redis://{name}:6379', database: main}}" for name in ("a", "b", "c")),
+        )
+    ).items()
+}
+"""A bundle of three caches in front of one database."""
 CHOSEN_ALL = ".+"
 SCRAPES = 60
 """Of a quarter of a minute each; what the tests ask is asked at the end of them."""
@@ -63,10 +73,14 @@ def warming(cache: str, job: str, done: str, target: int, **more: str) -> list[d
 
 
 def answered(
-    promtool: Promtool, folder: Path, given: list[dict[str, str]], *asked: tuple[str, list[tuple[str, float]]]
+    promtool: Promtool,
+    folder: Path,
+    given: list[dict[str, str]],
+    *asked: tuple[str, list[tuple[str, float]]],
+    bundle: dict[str, str] = BUNDLE,
 ) -> None:
     """Each expression has exactly these labelled values after all scrapes."""
-    text = BUNDLE["alerts/herdwatch.rules.yml"]
+    text = bundle["alerts/herdwatch.rules.yml"]
     (folder / "herdwatch.rules.yml").write_text(text)
     rows = [
         {
@@ -165,3 +179,73 @@ def test_reports_that_two_exporters_republish_and_a_replica_repeats_count_once(
         given.append(series("cache_lookups_total", f'{labels},service="s",group="g",result="hit"', lookups))
     labels = '{cache="warm",group="g",service="s"}'
     answered(promtool, tmp_path, given, (query("guard", "Services and groups", 1), [(labels, 10.0)]))
+
+
+def test_caches_that_share_a_database_show_what_all_of_them_send_to_it(promtool: Promtool, tmp_path: Path) -> None:
+    given = []
+    for cache in ("a", "b", "c"):
+        labels = f'job="applications",instance="pod:80",cache="{cache}",service="s",group="g",trigger="miss"'
+        given += primary(cache, f"1000x{SCRAPES}")
+        given.append(series("singleflight_executions_total", labels, f"0+750x{SCRAPES}"))
+    share, total = '{cache="a"}', '{database="main"}'
+    answered(
+        promtool,
+        tmp_path,
+        given,
+        (query("cache-restart", "Loads against capacity", 0, cache="a"), [(share, 50.0)]),
+        (query("cache-restart", "Loads against capacity", 1, cache="a"), [(total, 150.0)]),
+        (query("cache-restart", "Loads against capacity", 2, cache="a"), [(total, 100.0)]),
+        (query("fleet", "Caches", 6, cache="a"), [(share, 1.5)]),
+        (query("fleet", "Databases against their capacity", cache="a"), [(total, 1.5)]),
+        (query("fleet", "Caches", 6), [(f'{{cache="{cache}"}}', 1.5) for cache in ("a", "b", "c")]),
+        bundle=SHARED,
+    )
+
+
+def test_refreshes_of_which_there_were_none_have_no_share_that_failed(promtool: Promtool, tmp_path: Path) -> None:
+    labels = 'job="applications",instance="pod:80",cache="warm",service="s",group="g"'
+    given = primary("warm", f"1000x{SCRAPES}")
+    given += [
+        series("cache_refreshes_total", f'{labels},result="{result}"', f"5x{SCRAPES}") for result in ("ok", "error")
+    ]
+    answered(
+        promtool,
+        tmp_path,
+        given,
+        (query("guard", "Refreshes that fail"), []),
+        (query("guard", "Share of refreshes that fail"), []),
+    )
+
+
+def test_expiring_and_persistent_keys_are_those_of_primaries(promtool: Promtool, tmp_path: Path) -> None:
+    replica = 'job="herdwatch",cache="warm",instance="replica:6379",team="platform"'
+    given = [*primary("warm", f"1000x{SCRAPES}"), series("cache_primary", replica, f"0x{SCRAPES}")]
+    given.append(series("cache_keys", f'{replica},db="0"', f"1000x{SCRAPES}"))
+    given += [series("cache_expiring_keys", f'{one},db="0"', f"400x{SCRAPES}") for one in (of("warm"), replica)]
+    labels = '{cache="warm",instance="warm:6379"}'
+    title = "Expiring against persistent keys"
+    assert (
+        panel(json.loads(BUNDLE[file_of("cache-restart")]), title)["fieldConfig"]["defaults"]["custom"].get("stacking")
+        is None
+    )
+    answered(
+        promtool,
+        tmp_path,
+        given,
+        (query("cache-restart", title, 0), [(labels, 400.0)]),
+        (query("cache-restart", title, 1), [(labels, 600.0)]),
+    )
+
+
+@pytest.mark.parametrize("name", ["cache-restart", "fleet"])
+def test_what_is_grave_in_the_table_of_alerts_is_red(name: str) -> None:
+    overrides = panel(json.loads(BUNDLE[file_of(name)]), "Alerts")["fieldConfig"]["overrides"]
+    found = {one["matcher"]["options"]: one["properties"] for one in overrides}
+    for column, value in (("severity", "critical"), ("alertstate", "firing")):
+        [mapping] = next(one["value"] for one in found[column] if one["id"] == "mappings")
+        assert mapping["options"][value]["color"] == "red"
+
+
+def test_the_pace_of_a_warm_up_does_not_depend_on_the_chosen_time_range() -> None:
+    found = panel(json.loads(BUNDLE[file_of("cache-restart")]), "Warm-up ends in")
+    assert "[2m]" in found["targets"][0]["expr"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from herdwatch.bundle import pages
 from herdwatch.bundle.location import bundle_root
 from herdwatch.config import parse
 from herdwatch.operations.verify import Answer, Sight
@@ -168,6 +170,48 @@ def test_the_commands_and_queries_of_a_page_are_those_of_the_cache() -> None:
     assert 'cache="carts"' in found
     assert f'cache="{first}"' not in found
     assert "The queries name the cache `carts`." in found
+
+
+def test_the_page_of_a_stampede_names_the_database_of_the_cache() -> None:
+    markdown = (bundle_root() / "runbooks" / "CacheStampede.md").read_text()
+    config = parse(
+        "caches: [{name: carts, url: 'redis://h', database: orders}, {name: users, url: 'redis://h'}]\n"
+        "databases: {orders: {capacity: 10, peak: 100}}",
+        "x",
+    )
+    found = live.about(markdown, config.caches[0], config)
+    assert "export DATABASE=orders " in found
+    assert 'cache_database:loads:rate{database="orders"}' in found
+    assert '{database="main"} 2.604' in found
+    assert "export DATABASE=main " in live.about(markdown, config.caches[1], config)
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (bundle_root() / "runbooks").glob("*.md")))
+def test_the_commands_of_a_page_reach_a_redis_on_a_socket(page: str) -> None:
+    markdown = (bundle_root() / "runbooks" / page).read_text()
+    config = parse("caches: [{name: carts, url: 'unix:///run/redis/redis.sock'}]", "x")
+    found = live.about(markdown, config.caches[0], config)
+    assert 'redis-cli -h "$REDIS_HOST"' not in found
+    assert found.count('redis-cli -s "$INSTANCE"') == markdown.count('redis-cli -h "$REDIS_HOST"')
+
+
+def test_an_address_of_ipv6_loses_its_brackets_on_the_way_to_redis_cli() -> None:
+    markdown = (bundle_root() / "runbooks" / "CacheRestarted.md").read_text()
+    config = parse("caches: [{name: carts, url: 'redis://[::1]:7000'}]", "x")
+    exports = [line for line in live.about(markdown, config.caches[0], config).splitlines() if line[:7] == "export "]
+    wanted = [line for line in exports if "INSTANCE" in line]
+    script = "\n".join([*wanted, 'echo "$REDIS_HOST $REDIS_PORT"'])
+    done = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, timeout=10, check=True)
+    assert done.stdout == "::1 7000\n"
+
+
+def test_a_page_is_made_once_for_all_who_read_it_and_what_is_live_each_time(client: TestClient) -> None:
+    pages._around.cache_clear()
+    for _ in range(3):
+        assert "export CACHE=cache1 " in client.get("/runbooks/CacheDown?cache=cache1").text
+    made = pages._around.cache_info()
+    assert (made.misses, made.hits) == (1, 2)
+    assert pages.to_html("# A\n\n## B\n", title="A", live="<p>1</p>") != pages.to_html("# A\n\n## B\n", title="A")
 
 
 def test_a_page_that_cannot_be_read_is_told(tmp_path: Path, nowhere: str) -> None:

@@ -135,5 +135,14 @@ def test_a_score_counts_what_it_should() -> None:
     assert score.as_json()["seconds_to_page"] == {"median": 35, "worst": 45, "worst_incident": "it"}
 
 
+def test_a_false_message_takes_nothing_from_one_that_was_right() -> None:
+    """Precision is right messages of all messages, also where the false one came before the incident."""
+    early = firing("CacheRestarted", "critical", -300, 100)
+    right = firing("CacheHitRateLow", "warning", 10)
+    loud = firing("CacheHitRateLow", "critical", 10)
+    for told, precision in (((early,), 0.0), ((early, right), 1 / 2), ((right,), 1.0), ((loud,), 0.0), ((), None)):
+        assert Score("ours", 15, (judged("ticket", ("CacheHitRateLow",), *told),)).precision == precision
+
+
 def test_what_is_known_to_go_wrong_is_said_in_a_sentence() -> None:
     assert all(known.reason.endswith(".") for known in KNOWN.values())

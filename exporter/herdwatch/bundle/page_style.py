@@ -50,6 +50,16 @@ th { background: var(--box); }
 .now td:not(:nth-child(3)) { white-space: nowrap; }
 .now .bad { color: var(--mark); font-weight: 600; }
 blockquote { margin: 1rem 0; padding: .1rem 1rem; border-left: 4px solid var(--mark); }
+@media (max-width: 40rem) {
+  table { min-width: 0; }
+  .now :is(table, tbody) { display: block; }
+  .now thead { display: none; }
+  .now tr { display: grid; grid-template-columns: 1fr auto auto; margin-bottom: -1px; border: 1px solid var(--line); }
+  .now tr:last-child { margin-bottom: 0; }
+  .now td { border: 0; }
+  .now td:nth-child(3) { grid-area: 2 / 1 / auto / -1; padding-top: 0; overflow-wrap: anywhere; }
+  .now td:nth-child(4)::before { content: "age "; color: var(--quiet); }
+}
 @media (hover: none) { .anchor { opacity: .6; } }
 @media print { nav, .skip, .anchor { display: none; } pre { white-space: pre-wrap; } }
 """.strip()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from html import escape
 from itertools import pairwise
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ from markdown_it.utils import EnvType, OptionsDict
 from herdwatch.bundle.page_style import SHELL
 from herdwatch.errors import CheckFailed
 
+KEPT = 64
+"""Pages whose HTML is kept: one is some 25 kB, and takes longer to make than all else that a reader waits for."""
 INDEX = "README.md"
 INDEX_LINKS: Mapping[str, str] = {INDEX: "./"}
 """Where the index is served: at the folder of the pages."""
@@ -65,18 +68,25 @@ def to_html(markdown: str, *, title: str, links: Mapping[str, str] | None = None
     lead, by the path as written. HTML comments before the text, such as a generated file's header, are left out. `live`
     is HTML that stands above the first section, as it is.
     """
-    targets = {**INDEX_LINKS, **(links or {})}
+    above, below = _around(markdown, title, tuple(sorted({**INDEX_LINKS, **(links or {})}.items())))
+    return f"{above}{live}{below}"
+
+
+@lru_cache(maxsize=KEPT)
+def _around(markdown: str, title: str, links: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """The page above and below what is live: the same for everyone who reads it, and most of its cost."""
+    targets = dict(links)
     tokens = _parse(_LEADING_COMMENTS.sub("", markdown))
     for token in _links(tokens):
         _retarget(token, targets)
     sections = (number for number, token in enumerate(tokens) if token.type == "heading_open" and token.tag != "h1")
     head = next(sections, len(tokens))
-    parts = [_MARKDOWN.renderer.render(some, _MARKDOWN.options, {}) for some in (tokens[:head], tokens[head:])]
-    return SHELL.substitute(
-        title=escape(f"{title} · herdwatch runbook"),
-        nav=_navigation(tokens, targets[INDEX]),
-        body=live.join(parts),
+    above, below = (_MARKDOWN.renderer.render(some, _MARKDOWN.options, {}) for some in (tokens[:head], tokens[head:]))
+    page = SHELL.substitute(
+        title=escape(f"{title} · herdwatch runbook"), nav=_navigation(tokens, targets[INDEX]), body=above + below
     )
+    end = page.rindex("</main>") - len(below)
+    return page[:end], page[end:]
 
 
 def heading_ids(markdown: str) -> list[str]:

@@ -39,7 +39,7 @@ class Live:
         prometheus = None if url is None else Prometheus(Access.of(url), seconds=SECONDS, pause=None)
         key = (cache.name, cache.url, url)  # a reload may have changed where they are
         sight, _ = await self._flight.do(key, lambda: see(cache, prometheus, seconds=SECONDS))
-        found = answers(sight, application_job=config.jobs.application)
+        found = answers(sight, application_job=config.jobs.application, scrape_interval=config.scrape_interval)
         return section(sight, found, dashboards=config.links.dashboard_base_url)
 
 
@@ -84,10 +84,12 @@ def about(markdown: str, cache: Cache, config: Config) -> str:
     """
     rendered = re.search(r"^export CACHE=(\S+)", markdown, re.MULTILINE)
     first = rendered[1] if rendered else cache.name
+    database = re.search(r"^export DATABASE=(\S+)", markdown, re.MULTILINE)
     scheme, alertmanagers = config.prometheus.exporter_access.scheme, config.prometheus.alertmanagers
     values = {
         "CACHE": cache.name,
         "INSTANCE": cache.instance,
+        "DATABASE": cache.database,
         "EXPORTER": f"{scheme}://{config.exporter.listen}",
         "PROM": config.prometheus.url,
         "ALERTS": f"http://{alertmanagers[0]}" if alertmanagers else None,
@@ -95,6 +97,11 @@ def about(markdown: str, cache: Cache, config: Config) -> str:
     for name, value in values.items():
         if value is not None:
             markdown = re.sub(rf"^export {name}=\S*", f"export {name}={value}", markdown, flags=re.MULTILINE)
+    if database and cache.database:
+        # With the brace: the output of a recorded incident stays as it was.
+        markdown = markdown.replace(f':rate{{database="{database[1]}"', f':rate{{database="{cache.database}"')
+    if cache.instance.startswith("/"):
+        markdown = markdown.replace('redis-cli -h "$REDIS_HOST" -p "$REDIS_PORT"', 'redis-cli -s "$INSTANCE"')
     return markdown.replace(f'cache="{first}"', f'cache="{cache.name}"').replace(
         f"The queries name the cache `{first}`; put yours there.", f"The queries name the cache `{cache.name}`."
     )

@@ -79,7 +79,7 @@ class Panel(Section):
 
     A table shows labels; with `columns`, its labels by their headings, it shows a row for each set of them and a
     column of values for each query, sorted by the column `sort`, the smallest first. `opens` is the uid of the
-    dashboard to which the name of a cache leads.
+    dashboard to which the name of a cache leads. With `alerts` the name of an alert leads to its page.
     """
 
     title: Text
@@ -97,6 +97,7 @@ class Panel(Section):
     columns: dict[str, Text] = Field(default_factory=dict)
     sort: Text | None = None
     opens: Text | None = None
+    alerts: bool = False
 
     @model_validator(mode="after")
     def _sorts_by_a_column(self) -> Panel:

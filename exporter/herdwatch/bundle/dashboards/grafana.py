@@ -23,6 +23,10 @@ FAMILY_TAG = "herdwatch"
 """Dashboards with this tag lead to one another."""
 
 _DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+_ALERT_COLOURS = {
+    "severity": {"critical": "red", "warning": "orange", "info": "blue"},
+    "alertstate": {"firing": "red", "pending": "yellow"},
+}
 _AnyPanel = TypeVar("_AnyPanel", stat.Panel, timeseries.Panel, table.Panel)
 
 
@@ -94,7 +98,8 @@ def _panel(panel: Panel, runbook_base_url: str | None) -> stat.Panel | timeserie
     if panel.kind == "stat":
         return _stat(_common(stat.Panel(), panel, runbook_base_url), panel)
     if panel.kind == "table":
-        return _table(_common(table.Panel(), panel, runbook_base_url), panel)
+        built = _table(_common(table.Panel(), panel, runbook_base_url), panel)
+        return _alerts(built, runbook_base_url) if panel.alerts else built
     return _timeseries(_common(timeseries.Panel(), panel, runbook_base_url), panel)
 
 
@@ -145,6 +150,24 @@ def _table(builder: table.Panel, panel: Panel) -> table.Panel:
     # A table without columns is for labels: the value of such a series is always 1.
     hidden = {"excludeByName": {"Time": True, "Value": True}, "indexByName": {}, "renameByName": {}}
     return builder.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=hidden))
+
+
+def _alerts(builder: table.Panel, runbook_base_url: str | None) -> table.Panel:
+    """From the name of an alert to its page, about the cache of its row; what is grave is red, what waits is yellow."""
+    for column, colours in _ALERT_COLOURS.items():
+        options = {value: {"color": color, "index": place} for place, (value, color) in enumerate(colours.items())}
+        builder.override_by_name(
+            column,
+            [
+                dashboard.DynamicConfigValue(id_val="mappings", value=[{"type": "value", "options": options}]),
+                dashboard.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
+            ],
+        )
+    if runbook_base_url is not None:
+        url = f"{runbook_base_url}/${{__data.fields.alertname}}?cache=${{__data.fields.cache}}"
+        opens = [{"title": "Runbook of this alert", "url": url, "targetBlank": True}]
+        builder.override_by_name("alertname", [dashboard.DynamicConfigValue(id_val="links", value=opens)])
+    return builder
 
 
 def _columns(builder: table.Panel, panel: Panel) -> table.Panel:

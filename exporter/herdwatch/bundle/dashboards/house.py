@@ -194,9 +194,10 @@ def _runbook_links(dashboard: Dashboard, facts: Facts) -> Iterator[tuple[str, st
 
 
 def _page(url: str) -> str | None:
-    """The page that a link leads to; None for one that leads to another dashboard or carries no name."""
+    """The page that a link leads to; None for one to another dashboard, or whose name a row gives."""
     path = _split(url).path
-    return None if path.startswith("/d/") else path.rpartition("/")[2] or None
+    page = path.rpartition("/")[2]
+    return None if path.startswith("/d/") or page.startswith("${") else page or None
 
 
 def _split(url: str) -> SplitResult:

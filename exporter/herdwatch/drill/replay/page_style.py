@@ -39,6 +39,10 @@ figure {{ min-width: 0; }}
 .note {{ color: var(--quiet); font-size: .9rem; }}
 .verdicts {{ list-style: none; padding: 0; }}
 .verdicts li {{ display: grid; grid-template-columns: 2.5rem 1fr; }}
+@media (max-width: 40rem) {{
+  .claims table, .planned table {{ min-width: 0; }}
+  .claims :is(th, td), .planned :is(th, td) {{ overflow-wrap: anywhere; padding: .3rem; font-size: .85rem; }}
+}}
 @media print {{
   :root {{ {LIGHT} }}
   .runs table {{ font-size: .55rem; }} .runs th, .runs td {{ padding: .15rem .2rem; white-space: normal; }}

@@ -25,8 +25,8 @@ Sample = tuple[float, float]
 class Firing:
     """An alert that fired. `end` is None where it still did at the end of the time that was asked for.
 
-    `pending` is since when it had been about to, None where it fired at once; `earlier` says that it fired already when
-    the time began. Seconds since 1970, known to one evaluation.
+    `pending` is since when it had been about to, None where it fired at once; `earlier` says that it was there already
+    when the time began, firing or about to. Seconds since 1970, known to one evaluation.
     """
 
     alert: str
@@ -42,6 +42,11 @@ class Firing:
     def begins(self) -> float:
         """When it was about to fire, or fired."""
         return self.start if self.pending is None else self.pending
+
+    @property
+    def already(self) -> bool:
+        """Whether it fired already when the time began: nobody knows since when."""
+        return self.earlier and self.pending is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,8 @@ def _extend(runs: list[_Run], at: float, gap: float) -> None:
 def _firing(labels: Mapping[str, str], run: _Run, pending: Sequence[_Run], asked: Asked, gap: float) -> Firing:
     """An alert fires up to the evaluation after the last one at which it did."""
     end = run.last + (run.spacing if run.several else 0.0)
-    before = [one for one in pending if one.first < run.first <= one.last + gap]
+    before = next((one for one in pending if one.first < run.first <= one.last + gap), None)
+    begun = before or run
     return Firing(
         alert=labels.get("alertname", ""),
         severity=labels.get("severity", ""),
@@ -128,8 +134,8 @@ def _firing(labels: Mapping[str, str], run: _Run, pending: Sequence[_Run], asked
         where=", ".join(labels[name] for name in ("instance", "service", "database") if labels.get(name)),
         start=run.first,
         end=None if end + min(run.spacing, 2 * asked.interval) >= asked.until else end,
-        pending=before[0].first if before else None,
-        earlier=not before and run.first - asked.since <= min(run.spacing, 2 * asked.interval),
+        pending=before.first if before else None,
+        earlier=begun.first - asked.since <= min(begun.spacing, 2 * asked.interval),
     )
 
 

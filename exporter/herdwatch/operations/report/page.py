@@ -60,7 +60,10 @@ def _navigation(report: Report) -> str:
 def _about(report: Report) -> Iterator[str]:
     if not report.incident:
         whose = f" of {safe(named(report.asked.caches, _SHOWN))}" if report.asked.caches else ""
-        yield f"<p>No alert{whose} fired in this time, no Redis became a new process, and nothing was flushed.</p>\n"
+        yield (
+            f"<p>No alert{whose} above info fired in this time, no Redis became a new process, "
+            "and nothing was flushed.</p>\n"
+        )
         return
     if report.left_out:
         yield (
@@ -107,12 +110,12 @@ def _alerts(report: Report) -> str:
 
 def _alert(one: Firing, report: Report) -> str:
     kind = ' class="bad"' if one.severity == PAGES else ""
-    start = f"before {report.asked.clock(one.start)}" if one.earlier else report.asked.clock(one.start)
+    start = f"before {report.asked.clock(one.start)}" if one.already else report.asked.clock(one.start)
     end = "still firing" if one.end is None else report.asked.clock(one.end)
     lasted = span(round((report.asked.until if one.end is None else one.end) - one.start))
-    at_least = "at least " if one.end is None or one.earlier else ""
-    words = (one.severity or UNKNOWN, one.cache or "all", one.where or UNKNOWN)
-    cells = "".join(f"<td>{safe(word)}</td>" for word in words)
+    at_least = "at least " if one.end is None or one.already else ""
+    cells = "".join(f"<td>{safe(word)}</td>" for word in (one.severity or UNKNOWN, one.cache or "all"))
+    cells += f'<td class="where">{safe(one.where or UNKNOWN)}</td>'
     times = f'<td class="when">{start}</td><td class="when">{end}</td><td class="when">{at_least}{lasted}</td>'
     return f"<tr><td{kind}>{safe(one.alert)}</td>{cells}{times}</tr>"
 
@@ -125,19 +128,21 @@ def _events(report: Report) -> Iterator[str]:
     if report.sign is None:
         return
     several = len({one.cache for one in report.events}) > 1
-    heads = ("time (UTC)", "from first sign", *(("cache",) if several else ()), "what")
+    signs = {one.cache: one.verdict.sign for one in report.stories}
+    heads = ("time (UTC)", *(("from its first sign", "cache") if several else ("from first sign",)), "what")
     rows = ["<tr>" + "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr>"]
-    rows += [_event(one, report, report.sign, several) for one in report.events[:MAX_EVENTS]]
+    rows += [_event(one, report, signs.get(one.cache) or report.sign, several) for one in report.events[:MAX_EVENTS]]
     yield '<h2 id="events">What happened, in order</h2>\n'
     yield box("What happened, in order", "\n".join(rows), "narrow")
     yield _more(len(report.events))
 
 
 def _event(one: Event, report: Report, sign: float, several: bool) -> str:
-    kind = ' class="bad"' if one.weight == PAGES else ""
+    """A row; `sign` is the first of the cache that the event is about."""
+    kind = "where bad" if one.weight == PAGES else "where"
     cache = f"<td>{safe(one.cache or 'all')}</td>" if several else ""
     times = f'<td class="when">{report.asked.clock(one.at)}</td><td class="when">{relative(one.at - sign)}</td>'
-    return f"<tr>{times}{cache}<td{kind}>{safe(one.text)}</td></tr>"
+    return f'<tr>{times}{cache}<td class="{kind}">{safe(one.text)}</td></tr>'
 
 
 def _sections(report: Report) -> Iterator[str]:

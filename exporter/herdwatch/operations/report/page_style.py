@@ -34,6 +34,7 @@ details {{ margin-top: .25rem; font-size: .9rem; }}
 summary {{ color: var(--link); cursor: pointer; width: fit-content; padding: .2rem 0; }}
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 td.when {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
+td.where {{ min-width: 8rem; overflow-wrap: anywhere; }}
 .bad {{ color: var(--bad); font-weight: 600; }}
 .narrow table, .values table {{ min-width: 0; }}
 .values {{ max-height: 22rem; overflow: auto; }}
@@ -45,6 +46,7 @@ td.when {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
   details {{ display: none; }}
   .plot, .key svg {{ print-color-adjust: exact; -webkit-print-color-adjust: exact; }}
   .table {{ overflow: visible; }} table {{ min-width: 0; font-size: .78rem; }} td.when {{ white-space: normal; }}
+  td {{ overflow-wrap: anywhere; }} td.where {{ min-width: 0; }}
   h2, h3 {{ break-after: avoid; }} tr, .fill {{ break-inside: avoid; }}
 }}
 """.strip()

@@ -15,9 +15,11 @@ from herdwatch.prometheus import Api
 from herdwatch.times import clock, span
 
 MAX_CACHES = 50
-"""Caches that are drawn unless they are named: those with the earliest signs."""
+"""Caches that are drawn unless they are named: those with the gravest signs, and of these the earliest."""
 PAGES = "critical"
 """The severity that is worth waking up for."""
+_CALM = ("info", "none")
+"""Severities that speak of no trouble."""
 _RECORDED = ("herdwatch:cache", "cache:requests:rate", "cache_instance:keys:current")
 _SHOWN = 20
 
@@ -52,7 +54,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it. `sign` is the first sign of trouble anywhere, in seconds since 1970.
+    """All of it. `sign` is the first of the gravest signs of trouble anywhere, in seconds since 1970.
 
     `wide` are the alerts about no cache, `left_out` the caches with an incident that are not drawn.
     """
@@ -66,7 +68,7 @@ class Report:
 
     @property
     def incident(self) -> bool:
-        """Whether any alert fired, any process started again, or anything was flushed."""
+        """Whether an alert above info fired, a process started again, or anything was flushed."""
         return self.sign is not None
 
     @property
@@ -88,10 +90,11 @@ def tell(api: Api, url: str, asked: Asked) -> Report:
     troubled = sorted(signs.keys() - {""}, key=lambda cache: (signs[cache], cache))
     drawn = list(dict.fromkeys(asked.caches)) or troubled[:MAX_CACHES]
     of_caches = curves(api, asked, drawn)
+    first = min(signs.values(), default=None)
     return Report(
         url,
         asked,
-        signs.get(""),
+        first.at if first else None,
         tuple(_story(cache, found, signs.get(cache), asked, of_caches[cache]) for cache in drawn),
         wide=tuple(one for one in found.firings if not one.cache),
         left_out=() if asked.caches else tuple(troubled[MAX_CACHES:]),
@@ -114,31 +117,46 @@ def _known(api: Api, url: str, asked: Asked) -> None:
             raise CheckFailed(f"{url} knows no cache {cache!r} {times}; there is: {named(known, _SHOWN)}")
 
 
-def _signs(found: Happened) -> dict[str, float]:
-    """The first sign of trouble of each cache, and of the whole under an empty name, where there is any.
+@dataclass(frozen=True, slots=True, order=True)
+class _Sign:
+    """A sign of trouble; the least of several is where an incident began.
 
-    An alert counts from when it was about to fire. One that fired already when the time began is the first sign only
-    where nothing else is: it may have been there for days.
+    `slight` is a warning: it counts where there is nothing graver, since most of them speak of something else. What was
+    there already when the time began counts where nothing of its weight is newer: it may have been there for days.
     """
-    signs: dict[str, tuple[bool, float]] = {}
-    seen = [(one.cache, (False, one.at)) for one in found.restarts]
-    seen += [(one.cache, (False, one.at)) for one in found.flushes]
-    seen += [(one.cache, (one.earlier, one.begins)) for one in found.firings]
+
+    slight: bool
+    earlier: bool
+    at: float
+
+
+def _signs(found: Happened) -> dict[str, _Sign]:
+    """The first sign of trouble of each cache, and under an empty name that of the alerts about none.
+
+    An alert counts from when it was about to fire; one that is information never does.
+    """
+    seen = [(one.cache, _Sign(False, False, one.at)) for one in found.restarts]
+    seen += [(one.cache, _Sign(False, False, one.at)) for one in found.flushes]
+    seen += [
+        (one.cache, _Sign(one.severity != PAGES, one.earlier, one.begins))
+        for one in found.firings
+        if one.severity not in _CALM
+    ]
+    signs: dict[str, _Sign] = {}
     for cache, sign in seen:
-        for whose in {cache, ""}:
-            signs[whose] = min(sign, signs.get(whose, sign))
-    return {cache: at for cache, (_, at) in signs.items()}
+        signs[cache] = min(sign, signs.get(cache, sign))
+    return signs
 
 
-def _story(cache: str, found: Happened, sign: float | None, asked: Asked, own: Mapping[str, Curve]) -> Story:
+def _story(cache: str, found: Happened, first: _Sign | None, asked: Asked, own: Mapping[str, Curve]) -> Story:
     firings = tuple(one for one in found.firings if one.cache == cache)
     restarts = tuple(one for one in found.restarts if one.cache == cache)
     flushes = tuple(one for one in found.flushes if one.cache == cache)
-    judged = verdict(sign, asked.grid, own)
+    judged = verdict(first.at if first else None, asked.grid, own)
     events = [event for one in firings for event in _of_firing(one)]
     events += [_of_restart(one) for one in restarts]
     events += [_of_flush(one) for one in flushes]
-    events += _of_verdict(cache, judged) if sign is not None else []
+    events += _of_verdict(cache, judged) if first else []
     events += _of_warm_up(cache, asked.grid, own.get("warming", ()))
     return Story(cache, firings, restarts, flushes, own, judged, _ordered(events))
 
@@ -150,9 +168,10 @@ def _ordered(events: Iterable[Event]) -> tuple[Event, ...]:
 def _of_firing(one: Firing) -> Iterator[Event]:
     where = f", {one.where}" if one.where else ""
     if one.pending is not None:
-        yield Event(one.pending, one.cache, f"{one.alert} is about to fire{where}")
-    already = "fires already when the time begins" if one.earlier else "fires"
-    yield Event(one.start, one.cache, f"{one.alert} {already} ({one.severity or 'no severity'}{where})", one.severity)
+        since = " already when the time begins" if one.earlier else ""
+        yield Event(one.pending, one.cache, f"{one.alert} is about to fire{since}{where}")
+    fires = "fires already when the time begins" if one.already else "fires"
+    yield Event(one.start, one.cache, f"{one.alert} {fires} ({one.severity or 'no severity'}{where})", one.severity)
     if one.end is not None:
         lasted = span(round(one.end - one.start))
         yield Event(one.end, one.cache, f"{one.alert} is over after {lasted}{where}")

@@ -54,7 +54,7 @@ def _recovery(story: Story) -> str:
     if judged.ratio_before is None or judged.ratio_lowest is None or judged.sign is None:
         return UNKNOWN
     if not judged.dented:
-        return "it never was lower"
+        return "the hit ratio never was below that"
     if judged.recovered is None:
         return "not in this time"
     return f"after {span(round(judged.recovered - judged.sign))}"
@@ -74,12 +74,13 @@ def as_text(report: Report) -> str:
     """A few lines for a terminal."""
     times = f"{clock(report.asked.since)} to {clock(report.asked.until)} UTC"
     if report.sign is None:
-        return f"no incident: from {times} no alert fired, no Redis became a new process, and nothing was flushed"
+        quiet = "no alert above info fired, no Redis became a new process, and nothing was flushed"
+        return f"no incident: from {times} {quiet}"
     lines = [f"from {times}, first sign {report.asked.clock(report.sign)}"]
     lines += [f"{one.alert} from {report.asked.clock(one.start)}" for one in report.wide[:_SHOWN]]
     for story in report.stories[:_SHOWN]:
         told = measures(story, report.asked)
-        rows = [f"{name.lower()} {' '.join(told[name])}" for name in tuple(told)[4:] if told[name] != (UNKNOWN,)]
+        rows = [f"{name.lower()}: {' '.join(told[name])}" for name in tuple(told)[4:] if told[name] != (UNKNOWN,)]
         pages = "; ".join(told["Pages"]) if story.pages else "no page"
         lines += [f"cache {story.cache}: {pages}", *([f"  {'; '.join(rows)}"] if rows else [])]
     if report.left_out:
