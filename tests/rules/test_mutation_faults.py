@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,24 @@ def test_a_mutant_that_runs_over_the_deadline_is_killed_and_called_so(
     verdicts = {result.mutant.id: result.verdict for result in run(request_).results}
     assert verdicts["High/comparison/-/<"] is Verdict.TIMED_OUT
     assert verdicts["High/rule/removed"] is Verdict.KILLED
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("severity: critical", '"a b": critical', 'group "g", rule 1, "High": invalid label name: a b'),
+        ("x > 5", "x > 5, for: soon", "not a valid duration string: "),
+    ],
+)
+def test_rules_that_promtool_refuses_are_told_with_their_own_file(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.yml").write_text(RULES.replace(right, wrong))
+    with pytest.raises(CheckFailed) as refused:
+        run(replace(request_, rules=[Path("rules.yml")]))
+    assert str(refused.value).startswith("rules.yml:")
+    assert told in str(refused.value)
 
 
 def test_an_identity_that_is_killed_ends_the_run(request_: Request, replace_promtool: Replace) -> None:

@@ -93,6 +93,25 @@ FAULTS = {
         "7: the test 'a target that is up' gives the series upp{job=\"a\"}, which no rule and no query of the test "
         "reads",
     ),
+    "no input series": (
+        "".join(line for line in QUIET.splitlines(keepends=True) if "series" not in line),
+        "7: the test 'a target that is up' expects TargetDown not to fire, and gives no sample of anything that it "
+        "reads",
+    ),
+    "no input series that the alert reads": (
+        QUIET.replace('up{job="a"}', "build_info"),
+        "9: the test 'a target that is up' expects TargetDown not to fire, and gives no sample of anything that it "
+        "reads",
+    ),
+    "an input series without a sample": (
+        QUIET.replace("    alert_rule", "      - {series: up, values: _x4 stale _}\n    alert_rule"),
+        "8: the test 'a target that is up' gives the series up no sample",
+    ),
+    "a row before the first sample": (
+        QUIET.replace("1x9", "_x3 _ 1x9").replace("2m", "59s"),
+        "9: the test 'a target that is up' expects TargetDown not to fire at 59s, before anything that it reads has a "
+        "sample",
+    ),
     "no expectation": (
         QUIET.partition("    alert_rule_test")[0],
         "4: the test 'a target that is up' expects nothing: it has no row in alert_rule_test or promql_expr_test",
@@ -107,6 +126,29 @@ FAULTS = {
 @pytest.mark.parametrize(("tests", "sentence"), FAULTS.values(), ids=FAULTS)
 def test_what_tests_nothing_is_told_with_its_line(promtool: Promtool, folder: Path, tests: str, sentence: str) -> None:
     assert run(promtool, folder, tests) == (f"x.test.yml:{sentence}",)
+
+
+MAY_BE_QUIET = {
+    "from the first sample on": ("up == 0", "_x3 _ 1x9", "1m"),
+    "what fires for want of series": ("absent(up) and on () vector(0) > 1", "_x9 1x9", "1m"),
+    "what reads none": ("vector(0) > 1", "1x9", "0s"),
+    "by way of a record and of another alert": ('sum(job:up:sum) > 9 and ALERTS{alertname="Deadman"}', "1x9", "1m"),
+}
+
+
+@pytest.mark.parametrize(("expr", "values", "at"), MAY_BE_QUIET.values(), ids=MAY_BE_QUIET)
+def test_an_alert_that_could_have_fired_may_be_expected_not_to(
+    promtool: Promtool, folder: Path, expr: str, values: str, at: str
+) -> None:
+    (folder / "rules.yml").write_text(RULES.replace("expr: up == 0", f"expr: '{expr}'"))
+    assert run(promtool, folder, QUIET.replace("1x9", values).replace("2m", at)) == ()
+
+
+def test_a_record_of_what_has_no_sample_is_none_either(promtool: Promtool, folder: Path) -> None:
+    (folder / "rules.yml").write_text(RULES.replace("expr: up == 0", "expr: job:up:sum == 0"))
+    tests = QUIET.replace('up{job="a"}', "build_info")
+    [problem] = run(promtool, folder, tests)
+    assert problem.endswith("gives no sample of anything that it reads")
 
 
 def test_a_series_that_no_selector_of_its_name_matches_is_told(promtool: Promtool, folder: Path) -> None:

@@ -13,7 +13,7 @@ from herdwatch.proof.catalogue import INCIDENTS
 from herdwatch.proof.known import KNOWN
 from herdwatch.proof.names import translate
 from herdwatch.proof.plays import Series
-from herdwatch.proof.score import PLAY_TIMEOUT, Score, reason, score
+from herdwatch.proof.score import PHASES, PLAY_TIMEOUT, Score, reason, score
 from herdwatch.proof.trials import RuleSet, run
 
 OURS = RuleSet("herdwatch")
@@ -46,9 +46,10 @@ def test_incidents_that_share_a_play_are_judged_as_they_are_alone(ours: Score) -
             [INCIDENTS[number]],
             promtool=Promtool(timeout=PLAY_TIMEOUT),
             interval=15,
-            phases=[together.phase],
+            phases=PHASES[15],
             step=STEP,
         )
+        assert alone.phase == together.phase
         assert [one for one in alone.firings if one.alert != "HerdwatchWatchdog"] == list(together.firings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -228,6 +228,39 @@ def test_an_unknown_metric_is_told_with_file_and_line(past: Remembered, tmp_path
     request = backtest.of_rules(tmp_path / "mine.yml", (AFTERNOON, AFTERNOON + 1_200), INTERVAL)
     with pytest.raises(CheckFailed, match=r"mine\.yml:6: Endless: http://\S+ has no series of x_limmit between "):
         backtest.run(past.access(), request)
+
+
+def of_rules(folder: Path, *expressions: str, caches: Sequence[str] = ()) -> Request:
+    """A rule for each expression, called A, B and so on, on the first twenty minutes."""
+    lines = [f"      - {{alert: {name}, expr: '{expr}'}}\n" for name, expr in zip("ABC", expressions, strict=False)]
+    (folder / "mine.yml").write_text("groups:\n  - name: g\n    rules:\n" + "".join(lines))
+    return backtest.of_rules(folder / "mine.yml", (AFTERNOON, AFTERNOON + 1_200), INTERVAL, caches=caches)
+
+
+def test_a_selector_without_series_is_told_with_file_and_line(past: Remembered, tmp_path: Path) -> None:
+    request = of_rules(tmp_path, "up == 0", 'up{job="nope"} == 0', 'up{job="x"} == 0 or x_limit{job="y"} > 1')
+    found = backtest.run(past.access(), request)
+    told = [line.replace(f"{tmp_path}/", "") for line in backtest.as_text(found).splitlines() if "no series" in line]
+    assert told == [
+        'mine.yml:5: B: no series of up{job="nope"}, so that silence proves nothing of it',
+        'mine.yml:6: C: no series of x_limit{job="y"}, so that silence proves nothing of it',
+    ]
+    assert len(json.loads(backtest.as_json(found))["notes"]) == 2
+
+
+def test_an_unknown_metric_beside_one_that_is_known_to_all_is_told_as_such(past: Remembered, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"mine\.yml:5: B: http://\S+ has no series of typo between .*; take such "):
+        backtest.run(past.access(), of_rules(tmp_path, "up == 0", "typo > 1"))
+    with pytest.raises(CheckFailed, match=r"mine\.yml:5: B: http://\S+ has no series of cache_restarts_total between "):
+        backtest.run(past.access(), of_rules(tmp_path, "up == 0", "cache_restarts_total > 1"))
+
+
+def test_a_cache_that_no_series_names_is_an_error_with_rules_of_a_file(past: Remembered, tmp_path: Path) -> None:
+    found = backtest.run(past.access(), of_rules(tmp_path, "up == 0", caches=["noon.jobs"]))
+    assert found.seen == ["noon.jobs"]
+    expected = r"^--cache: no series that the rules of \S+mine\.yml read has 'nooon' in its label cache, between "
+    with pytest.raises(UsageError, match=expected):
+        backtest.run(past.access(), of_rules(tmp_path, "up == 0", caches=["noon.jobs", "nooon"]))
 
 
 @pytest.mark.parametrize(("since", "until"), [(-86_400, -43_200), (2_400, 3_600)], ids=["before", "after"])

@@ -35,7 +35,14 @@ def score(
     ] = None,
     recorded: Annotated[bool, typer.Option("--recorded", help="Also what was recorded from real servers.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Everything as JSON, on stdout.")] = False,
-    least: Annotated[float, typer.Option(min=0, max=1, help="Fail if our recall is below this share.")] = 0.9,
+    least: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Fail if recall is below this share; of --rules only where it is given, of ours 0.9 else.",
+        ),
+    ] = None,
 ) -> None:
     """Play the catalogue of incidents under our rules, and others, and say who would have been told what, and when."""
     from herdwatch.proof import scorecard

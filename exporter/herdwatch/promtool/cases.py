@@ -11,20 +11,11 @@ import yaml
 
 from herdwatch.promtool import nodes
 from herdwatch.promtool.faults import Test
+from herdwatch.promtool.silence import milliseconds
 from herdwatch.promtool.testfiles import TestFile
 
 _OWN = ("rule_files", "group_eval_order", "tests")
 _ROWS = "promql_expr_test"
-_CLOCK = re.compile(r"(?:(\d+)(ms|[smhdwy]))")
-_MILLISECONDS = {
-    "ms": 1,
-    "s": 1_000,
-    "m": 60_000,
-    "h": 3_600_000,
-    "d": 86_400_000,
-    "w": 604_800_000,
-    "y": 31_536_000_000,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +71,6 @@ def watched(test: Test, always_firing: Collection[str], every: str) -> str:
 def last(test: Test) -> str:
     """The latest time at which a row of the test asks."""
     return max((row.eval_time for row in test.rows), key=milliseconds, default="0s")
-
-
-def milliseconds(clock: str) -> int:
-    """A time as test files and promtool write it, such as 1h15m; what is none counts as 0, promtool refuses it."""
-    return sum(int(number) * _MILLISECONDS[unit] for number, unit in _CLOCK.findall(clock))
 
 
 def _quiet(test: Test, always_firing: Collection[str]) -> list[str]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from textwrap import dedent, indent
 
-from herdwatch.promtool.cases import Prepared, milliseconds
+from herdwatch.promtool.cases import Prepared
 from herdwatch.promtool.faults import Row, Test
+from herdwatch.promtool.silence import milliseconds
 
 _NOISE = re.compile(r"\s*(Unit Testing:.*|FAILED:|SUCCESS|yaml: unmarshal errors:|)\s*")
 _NAME = re.compile(r"    name: (.*),\s*")

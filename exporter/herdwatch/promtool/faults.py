@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 import yaml
 
-from herdwatch.promtool import nodes, reading
+from herdwatch.promtool import nodes, reading, silence
 from herdwatch.promtool.rulefiles import Rule
-
-_BUILT_IN = ("ALERTS", "ALERTS_FOR_STATE")
-"""Series that Prometheus itself writes."""
+from herdwatch.promtool.silence import BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,11 @@ def _faults(test: yaml.Node, rows: Sequence[Row], rules: Sequence[Rule]) -> Iter
             yield row.line, f"names the alert {row.alert!r}, which no rule file declares{_near(row.alert, alerts)}"
         if row.expr is not None:
             yield from _query_faults(row, rules, alerts, [series for _, series in given])
-    yield from _unread(given, rows, rules)
+    unread = list(_unread(given, rows, rules))
+    yield from unread
+    if not unread:  # A name misspelt is why nothing is read, and told once.
+        quiet = [(row.line, row.eval_time, row.alert) for row in rows if row.empty and row.alert in alerts]
+        yield from silence.faults(test, quiet, rules)
 
 
 def _query_faults(
@@ -103,7 +105,7 @@ def _query_faults(
             yield row.line, f"asks ALERTS for {name!r}, which no rule file declares{_near(name, alerts)}"
     if not row.empty:
         return  # It fails by itself where there is nothing to read.
-    there = [{"__name__": name} for name in (*_BUILT_IN, *(rule.name for rule in rules if not rule.is_alert))]
+    there = [{"__name__": name} for name in (*BUILT_IN, *(rule.name for rule in rules if not rule.is_alert))]
     series = [reading.series(text) for text in given]
     if None in series:
         return

@@ -25,6 +25,9 @@ REDIS_EXPORTER: Mapping[str, str] = {
 }
 """redis_exporter's names for the families of ours that it has too."""
 
+STATES = frozenset({"ALERTS", "ALERTS_FOR_STATE"})
+"""The series in which Prometheus writes down what its alerts say."""
+
 MADE = ("redis_uptime_in_seconds", "redis_instance_info")
 """Names of redis_exporter for what we measure in another way."""
 

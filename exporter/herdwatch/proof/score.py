@@ -28,13 +28,15 @@ PLAY_TIMEOUT = 600.0
 class Score:
     """One rule set at one scrape interval; `ours` are the bundle's own rules.
 
-    Shares are between 0 and 1, times are seconds, and None says that nothing was told.
+    `notes` are sentences on what the score leaves out of the rules of others. Shares are between 0 and 1, times are
+    seconds, and None says that there was nothing to count.
     """
 
     rules: str
     interval: int
     verdicts: tuple[Verdict, ...]
     ours: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def incidents(self) -> list[Verdict]:
@@ -42,32 +44,36 @@ class Score:
         return [one for one in self.verdicts if one.trial.incident.urgency != "calm"]
 
     @property
+    def calm(self) -> list[Verdict]:
+        """Those that nobody should hear of."""
+        return [one for one in self.verdicts if one.trial.incident.urgency == "calm"]
+
+    @property
     def pages_due(self) -> list[Verdict]:
         """Those that should wake somebody, and did."""
         return [one for one in self.verdicts if one.trial.incident.urgency == "page" and one.told]
 
     @property
-    def recall(self) -> float:
+    def recall(self) -> float | None:
         """Of the incidents, the share that was told in time."""
         return _share(one.told for one in self.incidents)
 
     @property
-    def named(self) -> float:
+    def named(self) -> float | None:
         """Of the incidents, the share of which the right cause was named in time."""
         return _share(one.told and one.named for one in self.incidents)
 
     @property
-    def quiet(self) -> float:
+    def quiet(self) -> float | None:
         """Of the calm days, the share on which nobody was told anything."""
-        return _share(one.told for one in self.verdicts if one.trial.incident.urgency == "calm")
+        return _share(one.told for one in self.calm)
 
     @property
     def precision(self) -> float | None:
         """Of the messages delivered, the share that somebody should have got; None without any."""
-        wrong = sum(len(one.wrong) for one in self.verdicts)
-        right = sum(one.messages for one in self.incidents if one.trial.incident.urgency != "note")
-        right -= sum(len(one.wrong) for one in self.incidents if one.trial.incident.urgency == "ticket")
-        return right / (right + wrong) if right + wrong else None
+        right = sum(one.deserved for one in self.verdicts)
+        told = right + sum(len(one.wrong) for one in self.verdicts)
+        return right / told if told else None
 
     @property
     def pages_each(self) -> float | None:
@@ -86,15 +92,21 @@ class Score:
         return max(self.pages_due, key=lambda one: one.seconds or 0.0, default=None)
 
     @property
+    def false_alarms(self) -> list[Verdict]:
+        """Those of which somebody was told what nobody should have been, for no reason that is known."""
+        return [one for one in self.verdicts if one.wrong and not reason(one)]
+
+    @property
     def failures(self) -> list[Verdict]:
         """What is not as it should be."""
         return [one for one in self.verdicts if not one.right]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, with each verdict."""
+        """Everything, with each verdict, and for ours why it failed as far as that is known."""
         return {
             "rules": self.rules,
             "scrape_interval": self.interval,
+            "notes": list(self.notes),
             "recall": self.recall,
             "precision": self.precision,
             "cause_named": self.named,
@@ -105,7 +117,7 @@ class Score:
                 "worst": self.slowest.seconds if self.slowest else None,
                 "worst_incident": self.slowest.trial.incident.name if self.slowest else None,
             },
-            "incidents": [_as_json(one) for one in self.verdicts],
+            "incidents": [_as_json(one, self.ours) for one in self.verdicts],
         }
 
 
@@ -151,12 +163,12 @@ def reason(verdict: Verdict) -> str:
     return known.reason if known and verdict.trial.interval >= known.interval else ""
 
 
-def _share(values: Iterable[bool]) -> float:
+def _share(values: Iterable[bool]) -> float | None:
     known = list(values)
-    return sum(known) / len(known) if known else 1.0
+    return sum(known) / len(known) if known else None
 
 
-def _as_json(verdict: Verdict) -> dict[str, Any]:
+def _as_json(verdict: Verdict, ours: bool) -> dict[str, Any]:
     incident = verdict.trial.incident
     return {
         "name": incident.name,
@@ -170,7 +182,9 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
         "seconds": verdict.seconds,
         "pages": verdict.pages,
         "messages": verdict.messages,
+        "deserved": verdict.deserved,
         "wrong": list(verdict.wrong),
+        "reason": reason(verdict) if ours and not verdict.right else "",
         "fired": [
             {"alert": one.alert, "after": one.start - verdict.trial.known, "severity": one.labels.get("severity", "")}
             for one in verdict.trial.firings

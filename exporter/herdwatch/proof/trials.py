@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from herdwatch.bundle.rules import load as load_rules_of
 from herdwatch.config import Config, parse
 from herdwatch.errors import CheckFailed
 from herdwatch.promtool import Promtool
+from herdwatch.proof.catalogue import INCIDENTS
 from herdwatch.proof.incident import Incident, Urgency
 from herdwatch.proof.names import translate
 from herdwatch.proof.player import Player
@@ -39,6 +40,7 @@ class Trial:
     """One incident at one scrape interval and phase, and what fired.
 
     `zero` is when it began, `known` when that could be known and `seconds` when it ended, in seconds of the play.
+    `series` are the labels, `__name__` among them, of what the rules of others were played on.
     """
 
     incident: Incident
@@ -48,6 +50,7 @@ class Trial:
     known: int
     seconds: int
     firings: tuple[Firing, ...]
+    series: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,12 @@ def run(
     step: int | None = None,
     done: Callable[[int], None] = lambda _: None,
 ) -> list[Trial]:
-    """Try all incidents, incident n at phase n of `phases` in turn; `done` hears how many more are through.
+    """Try incidents, number n of the catalogue at phase n of `phases` in turn; `done` hears how many more are through.
 
     `step` is the time between two evaluations in seconds, by default what the interval deserves.
     """
-    jobs = list(_batches(rules, [(one, phases[n % len(phases)]) for n, one in enumerate(incidents)]))
+    phase = {one.name: phases[n % len(phases)] for n, one in enumerate(INCIDENTS)}
+    jobs = list(_batches(rules, [(one, phase[one.name]) for one in incidents]))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         futures: list[Future[list[Trial]]] = [
             pool.submit(_try, rules, job, promtool, interval, step or evaluation(interval)) for job in jobs
@@ -170,8 +174,18 @@ def _try(rules: RuleSet, job: Job, promtool: Promtool, interval: int, step: int)
             files = (Path(folder) / RULES.name,)
             files[0].write_text(render_bundle(config)[RULES], encoding="utf-8")
         firings = Player(promtool, files, evaluation=step).play(together)
+    played = () if rules.ours else tuple({"__name__": one.name, **one.labels} for one in series)
     return [
-        Trial(incident, interval, world.phase, world.zero, world.known, world.now, _of(world, firings, len(worlds)))
+        Trial(
+            incident,
+            interval,
+            world.phase,
+            world.zero,
+            world.known,
+            world.now,
+            _of(world, firings, len(worlds)),
+            played,
+        )
         for incident, world in worlds
     ]
 

@@ -10,6 +10,11 @@ from herdwatch.proof.plays import Firing
 from herdwatch.proof.routing import Notification, Routing
 from herdwatch.proof.trials import RuleSet, Trial
 
+PAGES = ("critical", "page", "emergency", "high")
+TICKETS = ("warning", "warn", "ticket", "medium")
+NOTES = ("info", "none", "informational", "low")
+"""Severities of other rule sets by what our routes make of them; one that is none of these counts as a warning."""
+
 LOUD = ("critical", "warning")
 """Receivers that a person hears."""
 
@@ -39,8 +44,8 @@ class Verdict:
 
     `told`: somebody heard of it in time, at least as loudly as it deserves (a calm day: nobody did). `named`: an alert
     for its cause fired in time. `seconds` from when it could be known to the first message, None without one. `pages`
-    and `messages` count what was delivered since it began, pages being the critical ones; `wrong` are messages that
-    nobody should have got, each with its alerts.
+    and `messages` count what was delivered since it began, pages being the critical ones, and `deserved` those of the
+    messages that somebody should have got; `wrong` are all that nobody should have got, each with its alerts.
     """
 
     trial: Trial
@@ -49,6 +54,7 @@ class Verdict:
     seconds: float | None
     pages: int
     messages: int
+    deserved: int
     wrong: tuple[str, ...]
 
     @property
@@ -80,6 +86,7 @@ def judge(trial: Trial, rules: RuleSet, routing: Routing) -> Verdict:
         None if first is None else max(first - trial.known, 0.0),
         sum(one.receiver == "critical" for one in since),
         len(since),
+        sum(not _wrong(one, trial) for one in delivered),
         tuple(_sentence(one, trial) for one in delivered if _wrong(one, trial)),
     )
 
@@ -88,9 +95,9 @@ def _with_our_severity(firing: Firing) -> Firing:
     """What other rule sets call critical or information, in the words that our routes know."""
     given = firing.labels.get("severity", "").lower()
     severity = "warning"
-    if given in ("critical", "page", "emergency", "high"):
+    if given in PAGES:
         severity = "critical"
-    elif given in ("info", "none", "informational", "low"):
+    elif given in NOTES:
         severity = "info"
     return replace(firing, labels={**firing.labels, "severity": severity})
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from herdwatch import metrics
 from herdwatch.errors import CheckFailed, HerdwatchError
 from herdwatch.prometheus import Access, Prometheus
 from herdwatch.promtool import Promtool
+from herdwatch.proof.backtest.checks import Gaps, gaps
 from herdwatch.proof.backtest.history import Extent, History, Past
 from herdwatch.proof.backtest.needs import Needs
 from herdwatch.proof.backtest.pages import Page, pages
@@ -30,7 +30,6 @@ PLAY_SECONDS = 900.0
 """Deadline of one piece in promtool."""
 SETTLED = 60
 """Seconds after Prometheus awoke in which all targets were scraped again."""
-_PARTS = ("_bucket", "_sum", "_count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def run(
             request.since - needs.past, request.since, request.until, tick=lambda: bar.advance(counting)
         )
         bar.remove_task(counting)
-        _must_have_data(access.url, request, needs, extent)
+        lacking = gaps(access.url, request, needs, extent, history)
         pieces = cut(
             extent.begins,
             request.since,
@@ -105,33 +104,13 @@ def run(
         told = parallel(
             pieces, one, workers=workers, give_up=[stop.set, promtool.stop], done=lambda: bar.advance(playing)
         )
-    return _summed(access.url, request, needs, extent, list(zip(pieces, told, strict=True)))
+    return _summed(access.url, request, needs, extent, lacking, list(zip(pieces, told, strict=True)))
 
 
 def _bar(shown: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     console = Console(stderr=True)
     return Progress(*columns, TimeRemainingColumn(), console=console, disable=not (shown and console.is_terminal))
-
-
-def _must_have_data(url: str, request: Request, needs: Needs, extent: Extent) -> None:
-    times = f"between {clock(request.since)} and {clock(request.until)} UTC"
-    whose = f" of {', '.join(request.caches)}" if request.caches else ""
-    telling = {wanted.metric for wanted in needs.wanted} - {"up"}
-    missing = set(extent.missing)
-    if not extent.fresh or (telling and telling <= missing):
-        raise CheckFailed(f"{url} has no series{whose} that the rules of {request.source} read, {times}")
-    if request.own:
-        return
-    unknown = sorted(metric for metric in missing if not _declared(metric))
-    if unknown:
-        lines = [f"{needs.places[metric]}: {url} has no series of {metric}{whose} {times}" for metric in unknown]
-        raise CheckFailed("; ".join(lines) + "; take such rules out, because silence would prove nothing of them")
-
-
-def _declared(metric: str) -> bool:
-    family = next((metric.removesuffix(part) for part in _PARTS if metric.endswith(part)), metric)
-    return metric == "up" or metric in metrics.BY_SAMPLE or family in metrics.BY_SAMPLE
 
 
 def _players(
@@ -184,7 +163,9 @@ def parallel(
     return [future.result() for future in futures]
 
 
-def _summed(url: str, request: Request, needs: Needs, extent: Extent, told: Sequence[tuple[Piece, Told]]) -> Backtest:
+def _summed(
+    url: str, request: Request, needs: Needs, extent: Extent, lacking: Gaps, told: Sequence[tuple[Piece, Told]]
+) -> Backtest:
     begins = told[0][0].start
     first = _earliest(one.first for _, one in told)
     sleeps = asleep(hole for _, one in told for hole in one.holes)
@@ -201,10 +182,10 @@ def _summed(url: str, request: Request, needs: Needs, extent: Extent, told: Sequ
         pages=pages(fired, request.alertmanager, begins, request.until),
         seen=sorted(first),
         unseen=sorted(named - set(first) - {""}),
-        missing={metric: needs.readers[metric] for metric in extent.missing},
+        missing={metric: needs.readers[metric] for metric in lacking.missing},
         asleep=list(_within(sleeps, begins, request.until)),
         sure=max(begins, extent.begins + needs.past),
-        notes=needs.notes,
+        notes=(*needs.notes, *lacking.sentences),
     )
 
 

@@ -77,7 +77,7 @@ class History:
 
     def extent(self, start: int, since: int, end: int, *, tick: Callable[[], None] = lambda: None) -> Extent:
         """How much there is from `since` to `end`, and in the past before it, from `start` on."""
-        step = max(FINE, (end - start) // STEPS)
+        step = _step(start, end)
         counts: dict[Wanted, int] = {}
         begins: list[int] = []
         fresh = set()
@@ -89,6 +89,16 @@ class History:
                 fresh.add(wanted)
             tick()
         return Extent(self._fine(min(begins, default=start), start, step), counts, frozenset(fresh))
+
+    def has(self, wanted: Wanted, since: int, end: int) -> bool:
+        """Whether a selector finds any series in a time."""
+        return bool(self._seen(wanted, since, end, _step(since, end)) or self._between_steps(wanted, since, end))
+
+    def caches(self, names: Sequence[str], since: int, end: int) -> frozenset[str]:
+        """Those of the names that the label `cache` of a series has in a time."""
+        named = Matcher("cache", "=~", "|".join(map(re.escape, names)))
+        selectors = [Wanted(one.metric, (*one.matchers, named)).selector() for one in self._wanted]
+        return frozenset(labels["cache"] for one in selectors for labels in self._api.series(one, since, end))
 
     def _between_steps(self, wanted: Wanted, since: int, end: int) -> list[tuple[int, int]]:
         short = len(self._api.series(self._text(wanted), since, end))
@@ -197,6 +207,10 @@ def _first(raw: Mapping[tuple[str, Labels], Sequence[Sample]]) -> dict[str, int]
             at = found[0][0] // 1000
             first[cache] = min(at, first.get(cache, at))
     return first
+
+
+def _step(start: int, end: int) -> int:
+    return max(FINE, (end - start) // STEPS)
 
 
 def _cut(start: int, end: int, longest: int) -> Iterator[tuple[int, int]]:

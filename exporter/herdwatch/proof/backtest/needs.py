@@ -15,7 +15,8 @@ from herdwatch.bundle.rules import Rule
 from herdwatch.bundle.windows import duration
 from herdwatch.errors import CheckFailed
 from herdwatch.proof.backtest.clock import shifted
-from herdwatch.proof.backtest.reach import ROUNDS, STATES, Reach, Read, reads
+from herdwatch.proof.backtest.reach import ROUNDS, Reach, Read, reads
+from herdwatch.proof.names import STATES
 
 LONGEST = 12 * 3600
 """Seconds of past that a piece is given at most, whatever its rules would like to see."""
@@ -40,15 +41,18 @@ class Wanted:
 class Needs:
     """What the rules of a file read. `past` is in seconds; `notes` are sentences on what that leaves out.
 
-    `alerts` are names and severities; `readers` the alerts that read a metric, by way of recording rules too; `places`
-    say where it is first read.
+    `wanted` finds all of them, `narrower` are the selectors whose series others of these find as well. `alerts` are
+    names and severities; `readers` the alerts that read a metric, by way of recording rules too; `places` say where it
+    is first read, and `selected` where a selector is.
     """
 
     wanted: tuple[Wanted, ...]
+    narrower: tuple[Wanted, ...]
     past: int
     notes: tuple[str, ...]
     readers: Mapping[str, tuple[str, ...]]
     places: Mapping[str, str]
+    selected: Mapping[Wanted, str]
     alerts: tuple[tuple[str, str], ...]
     reads_clock: bool
     document: Mapping[str, Any]
@@ -65,12 +69,17 @@ class Needs:
         found = [reads(rule.expr, place) for rule, place in zip(loaded, places, strict=True)]
         reach = Reach(loaded, [rule for group in document["groups"] for rule in group["rules"]], found)
         raw = _raw_names(loaded, found)
+        first = list(reversed([(read, place) for own, place in zip(found, places, strict=True) for read in own]))
+        selected = {Wanted(read.name, read.matchers): place for read, place in first if read.name in raw}
+        wanted = _widest(set(selected))
         return cls(
-            wanted=_widest({Wanted(read.name, read.matchers) for own in found for read in own if read.name in raw}),
+            wanted=wanted,
+            narrower=tuple(sorted(set(selected) - set(wanted), key=Wanted.selector)),
             past=min(reach.bounded, LONGEST),
             notes=tuple(_notes(reach)),
             readers=_readers(loaded, found, raw),
-            places={read.name: place for own, place in reversed(list(zip(found, places, strict=True))) for read in own},
+            places={read.name: place for read, place in first},
+            selected=selected,
             alerts=tuple(dict.fromkeys((rule.name, str(rule.labels.get("severity", ""))) for rule in alerts)),
             reads_clock=any(shifted(rule.expr, 1) != rule.expr for rule in loaded),
             document=document,

@@ -14,13 +14,12 @@ from herdwatch.bundle import promql
 from herdwatch.bundle.promql import Matcher
 from herdwatch.bundle.rules import Rule
 from herdwatch.errors import CheckFailed
+from herdwatch.proof.names import STATES
 
 LOOKBACK = 300
 """Seconds for which Prometheus holds a sample to be the current one."""
 ROUNDS = 2
 """How often a circle of rules that read each other is followed into the past."""
-STATES = frozenset({"ALERTS", "ALERTS_FOR_STATE"})
-"""The series in which Prometheus writes down what its alerts say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,8 @@ def run(request: Request, progress: Progress = lambda *_: None) -> Run:
         session = Session(trials, cases, first=request.first, whole=request.whole)
         rules = list({id(mutant.rule): mutant.rule for mutant in chosen}.values())
         try:
+            read = list(dict.fromkeys(file.path for file in (*files, *(file for case in cases for file in case.files))))
+            _all(pool, session.takes, read, progress, "rule files, whether promtool takes them")
             _all(pool, session.passes_unmutated, session.noticing(rules), progress, "tests without a mutation")
             groups = [[mutant for mutant in chosen if mutant.rule is rule] for rule in rules]
             _all(pool, session.validate, groups, progress, "rules, whether promtool takes their mutants")

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from herdwatch.errors import CheckFailed
 from herdwatch.proof.mutation import reads
@@ -72,6 +73,11 @@ class Session:
     def noticing(self, rules: Iterable[Rule]) -> list[int]:
         """The numbers of the cases that could kill a mutant of one of the rules."""
         return sorted({number for rule in rules for number, _ in self._plans_of(rule, frozenset())})
+
+    def takes(self, path: Path) -> None:
+        """Check a rule file as it is; raises CheckFailed where promtool does not take it."""
+        if said := self._trials.refused(path):
+            raise CheckFailed(_told(said))
 
     def passes_unmutated(self, number: int) -> None:
         """Play a case with its rules as they are; raises CheckFailed where it fails."""

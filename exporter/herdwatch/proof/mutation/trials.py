@@ -75,6 +75,12 @@ class Trials:
             path.write_text(case.written(names, expectations), encoding="utf-8")
             return self._run("test", "rules", path)
 
+    def refused(self, path: Path) -> str:
+        """What promtool says of a rule file that it does not take, naming it as it was given; else empty."""
+        outcome, said = self._run("check", "rules", "--lint=none", path.resolve())
+        lines = [line for line in said.splitlines() if not line.startswith("Checking ")]
+        return "" if outcome is Outcome.PASSED else "\n".join(lines).replace(str(path.resolve()), str(path))
+
     def accepts(self, rules: Sequence[MappingNode]) -> bool:
         """Whether promtool takes all of these for rules."""
         with TemporaryDirectory(dir=self._folder) as name:
