@@ -14,6 +14,15 @@ DOWN = ("CacheDown",)
 UNWATCHED = ("CacheTargetDown",)
 
 
+def hangs(node: Node, times: int, seconds: tuple[float, float]) -> Iterator[float]:
+    """Again and again it does not answer for so long, and then does for so long."""
+    for _ in range(times):
+        node.state = "hung"
+        yield seconds[0]
+        node.state = "up"
+        yield seconds[1]
+
+
 @CHAPTER.page(*DOWN, scrapes=4)
 def redis_down(world: World) -> Iterator[float]:
     """Nothing listens for ten minutes."""
@@ -39,11 +48,7 @@ def redis_answers_every_second_scrape(world: World) -> Iterator[float]:
     """Redis hangs for one scrape, answers the next, and so on: no outage lasts for long enough to be one."""
     users = world.cache()
     yield from world.calm()
-    for _ in range(30):
-        users.nodes[0].state = "hung"
-        yield world.interval
-        users.nodes[0].state = "up"
-        yield world.interval
+    yield from hangs(users.nodes[0], 30, (world.interval, world.interval))
     yield 600
 
 
@@ -52,11 +57,7 @@ def redis_hangs_again_and_again(world: World) -> Iterator[float]:
     """Two scrapes of three fail for a quarter of an hour, as where the host is starved."""
     users = world.cache()
     yield from world.calm()
-    for _ in range(20):
-        users.nodes[0].state = "hung"
-        yield 2 * world.interval
-        users.nodes[0].state = "up"
-        yield world.interval
+    yield from hangs(users.nodes[0], 20, (2 * world.interval, world.interval))
     yield 600
 
 
@@ -163,11 +164,7 @@ def three_failed_scrapes_in_four_minutes(world: World) -> Iterator[float]:
     """Redis is busy for a moment, three times: nobody need look."""
     users = world.cache()
     yield from world.calm()
-    for _ in range(3):
-        users.nodes[0].state = "hung"
-        yield world.interval
-        users.nodes[0].state = "up"
-        yield 5 * world.interval
+    yield from hangs(users.nodes[0], 3, (world.interval, 5 * world.interval))
     yield 600
 
 
