@@ -11,13 +11,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
-from herdwatch.config import secret
+from herdwatch.config import Config, secret
+from herdwatch.config.model import Prometheus as Settings
 from herdwatch.errors import CheckFailed, UsageError
 
 SECONDS = 60.0
@@ -28,6 +29,10 @@ _PIECE = 64 * 1024
 _PAUSE = 1.0
 _SHOWN = 200
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 class Unanswered(CheckFailed):
@@ -56,9 +61,10 @@ class Access:
         password_file: Path | None = None,
         bearer_file: Path | None = None,
         ca_file: Path | None = None,
+        named: Callable[[str], str] = _option,
     ) -> Access:
-        """Read what the options name; raises UsageError, which names the option."""
-        password = _password(password_env, password_file)
+        """Read what the options name; raises UsageError, which calls each as it is `named`."""
+        password = _password(password_env, password_file, named)
         if (username is None) != (password is None):
             raise UsageError("--username goes with --password-env or --password-file, and they with it")
         if username is not None and bearer_file is not None:
@@ -67,11 +73,40 @@ class Access:
         if username is not None:
             authorization = f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
         elif bearer_file is not None:
-            authorization = f"Bearer {_secret('--bearer-file', bearer_file)}"
+            authorization = f"Bearer {_secret(named('bearer_file'), bearer_file)}"
         if authorization is not None and not authorization.isprintable():
-            raise UsageError("--bearer-file: a token is printable text")
+            raise UsageError(f"{named('bearer_file')}: a token is printable text")
         base = _base(url)
-        return cls(base, authorization, _tls(base, ca_file))
+        return cls(base, authorization, _tls(base, ca_file, named("ca_file")))
+
+    @classmethod
+    def configured(cls, prometheus: Settings) -> Access:
+        """The one of herdwatch.yaml, which must have a url; raises UsageError, which names the key."""
+        url, by = prometheus.url or "", prometheus.access
+        return cls.of(
+            url,
+            username=by.username,
+            password_env=by.password_env,
+            password_file=by.password_file,
+            bearer_file=by.bearer_file,
+            ca_file=by.ca_file,
+            named=lambda key: f"prometheus.access.{key}",
+        )
+
+
+def access_to(url: str | None, loaded: Config | None, **options: Any) -> Access | None:
+    """What a command was told on its line, else what herdwatch.yaml says; None where neither names a Prometheus.
+
+    The configuration's credentials go to its own url alone, and not where others are given.
+    """
+    own = loaded.prometheus if loaded is not None else None
+    wanted = url or (own.url if own is not None else None)
+    if wanted is None:
+        return None
+    given = any(value is not None for value in options.values())
+    if own is not None and own.url is not None and wanted.rstrip("/") == own.url and not given:
+        return Access.configured(own)
+    return Access.of(wanted, **options)
 
 
 class Api(Protocol):
@@ -201,14 +236,14 @@ def _base(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
 
 
-def _password(env: str | None, file: Path | None) -> str | None:
+def _password(env: str | None, file: Path | None, named: Callable[[str], str]) -> str | None:
     if env is not None and file is not None:
         raise UsageError("give --password-env or --password-file, not both")
     if env is not None:
         if not os.environ.get(env):
-            raise UsageError(f"--password-env: {env} is not set in the environment, or empty")
+            raise UsageError(f"{named('password_env')}: {env} is not set in the environment, or empty")
         return os.environ[env]
-    return None if file is None else _secret("--password-file", file)
+    return None if file is None else _secret(named("password_file"), file)
 
 
 def _secret(option: str, path: Path) -> str:
@@ -221,23 +256,25 @@ def _secret(option: str, path: Path) -> str:
     return text
 
 
-def _tls(url: str, ca_file: Path | None) -> ssl.SSLContext | None:
+def _tls(url: str, ca_file: Path | None, option: str) -> ssl.SSLContext | None:
     if ca_file is None:
         return None
     if not url.startswith("https://"):
-        raise UsageError("--ca-file goes with an https:// URL")
+        raise UsageError(f"{option} goes with an https:// URL")
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except ssl.SSLError:
-        raise UsageError(f"--ca-file: {ca_file} holds no certificate in PEM format") from None
+        raise UsageError(f"{option}: {ca_file} holds no certificate in PEM format") from None
     except OSError as error:
-        raise UsageError(f"--ca-file: {ca_file} cannot be read: {error.strerror}") from None
+        raise UsageError(f"{option}: {ca_file} cannot be read: {error.strerror}") from None
 
 
 def _unreachable(url: str, error: Exception) -> CheckFailed:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return CheckFailed(f"{url}: its certificate is not trusted: {reason.verify_message}; give --ca-file")
+        return CheckFailed(
+            f"{url}: its certificate is not trusted: {reason.verify_message}; name who signed it: ca_file"
+        )
     if isinstance(reason, TimeoutError):
         return Unanswered(f"{url} did not answer in time")
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
@@ -257,7 +294,7 @@ def _data(url: str, status: int, body: bytes) -> Any:
 
 def _refused(url: str, status: int, said: str, body: bytes) -> CheckFailed:
     if status in (401, 403):
-        return CheckFailed(f"{url} answers {status}: it wants other credentials; see --username and --bearer-file")
+        return CheckFailed(f"{url} answers {status}: it wants other credentials: a user's or a token")
     if "too many samples" in said or "exceeded maximum resolution" in said:
         return TooMuch(f"{url} answers {status}: {said}; narrow it with --cache")
     if status in (429, 502, 503, 504) or (status == 200 and body.lstrip()[:1] == b"{"):

@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.one_cache import CACHE, SOURCE, cache, check_told
+from tests.unit.one_cache import CACHE, DEFAULT, SOURCE, WAYS, cache, check_told, uncommented
 
-from herdwatch.bundle.location import bundle_root
 from herdwatch.config import Cache, Config, Section, listening, load, model, parse, receivers, single
 from herdwatch.errors import ConfigError
 
 SEED = "databases:\n  main:\n    capacity: 2500\n    peak: 50000\n"
-DEFAULT = bundle_root() / "herdwatch.yaml"
 
 
 def named(name: str) -> str:
@@ -452,16 +450,6 @@ def test_another_address_leaves_the_rest_of_the_configuration_as_it_is() -> None
         listening(config, "here")
 
 
-def uncommented(without: str) -> str:
-    """The default file with every commented key in force, except the one that excludes another."""
-    text = re.sub(r"(?m)^( +)# ( *\w+: .*|\w+:)$", r"\1\2", DEFAULT.read_text(encoding="utf-8"))
-    text = re.sub(r"(?m)^#(  +\w+:.*)$", r"\1", text)
-    text = re.sub(r": \{\}\n  ", ":\n  ", text)
-    text = text.replace("url: redis://", "url: rediss://")  # which is what the TLS files go with
-    text = text.replace("_url: http://127.0.0.1:9878", "_url: https://127.0.0.1:9878")
-    return re.sub(rf"(?m)^ *{without}:.*\n", "", text, count=1)  # the cache's own, which stands first
-
-
 def blocks(section: Section) -> Iterator[Section]:
     yield section
     for name in type(section).model_fields:
@@ -474,8 +462,8 @@ def blocks(section: Section) -> Iterator[Section]:
 
 def test_the_default_file_shows_every_key_that_exists_and_is_valid_with_all_of_them() -> None:
     shown: dict[str, set[str]] = {}
-    for without in ("password_env", "password_file"):
-        for block in blocks(parse(uncommented(without), SOURCE)):
+    for way in WAYS:
+        for block in blocks(parse(uncommented(way), SOURCE)):
             shown.setdefault(type(block).__name__, set()).update(block.model_fields_set)
     named = {**vars(model), **vars(receivers)}.values()
     classes = [one for one in named if isinstance(one, type) and issubclass(one, Section)]

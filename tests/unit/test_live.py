@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.unit.a_prometheus import answering, found
 
 from herdwatch.bundle import pages
 from herdwatch.bundle.location import bundle_root
@@ -115,6 +116,26 @@ def test_a_prometheus_that_never_answers_is_not_waited_for(shared: RedisServer) 
             answer = client.get("/runbooks/CacheHitRateLow")
     assert answer.status_code == 200
     assert re.search(r"What is normal is not known: .* did not answer within 0\.7 s", answer.text)
+    assert Page(answer.text).row("redis")[2].startswith("Redis ")
+
+
+def test_a_prometheus_that_wants_credentials_gets_them_and_a_secret_that_is_gone_costs_no_page(
+    shared: RedisServer, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("hunter2\n")
+    with (
+        answering(lambda _: found()) as (url, requests),
+        exporter(shared.url, more=f"prometheus: {{url: '{url}', access: {{bearer_file: {token}}}}}") as client,
+    ):
+        assert "What is normal is not known" not in client.get("/runbooks/CacheHitRateLow").text
+        asked = len(requests)
+        token.unlink()
+        answer = client.get("/runbooks/CacheHitRateLow")
+    assert asked > 0
+    assert all("Authorization: Bearer hunter2\r\n" in request for request in requests)
+    assert (answer.status_code, len(requests)) == (200, asked)
+    assert "What is normal is not known: prometheus.access.bearer_file: " in answer.text
     assert Page(answer.text).row("redis")[2].startswith("Redis ")
 
 

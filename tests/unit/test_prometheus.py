@@ -5,54 +5,24 @@ from __future__ import annotations
 import base64
 import json
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.redis.fakes import serving
+from tests.unit.a_prometheus import answering, found, http
 
 from herdwatch import prometheus
-from herdwatch.errors import CheckFailed, UsageError
-from herdwatch.prometheus import Access, Prometheus
+from herdwatch.config import Config, parse
+from herdwatch.errors import CheckFailed, ConfigError, UsageError
+from herdwatch.prometheus import Access, Prometheus, access_to
 from herdwatch.proof import backtest
 from herdwatch.proof.backtest.history import Extent, History
 from herdwatch.proof.backtest.needs import Needs
 from herdwatch.proof.backtest.samples import Window
 
-Answer = bytes | None
-"""What is sent before the connection is closed; None sends nothing until the other side gives up."""
-
-
-def http(status: int, text: str, kind: str = "application/json") -> bytes:
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n"
-    return f"{head}\r\n{text}".encode()
-
-
-def found(*series: dict[str, object]) -> bytes:
-    return http(200, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": series}}))
-
 
 def failed(status: int, error: str) -> bytes:
     return http(status, json.dumps({"status": "error", "errorType": "execution", "error": error}))
-
-
-@contextmanager
-def answering(answer: Callable[[str], Answer]) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers each request's text; gives its URL and the requests."""
-    requests: list[str] = []
-
-    def behave(connection: socket.socket) -> None:
-        requests.append(connection.recv(65_536).decode())
-        reply = answer(requests[-1])
-        if reply is None:
-            connection.recv(1)
-        else:
-            connection.sendall(reply)
-
-    with serving(behave) as port:
-        yield f"http://127.0.0.1:{port}", requests
 
 
 def asked(url: str, **options: float) -> list[dict[str, object]]:
@@ -164,6 +134,59 @@ def test_wrong_access_is_told_by_the_option(sentence: str, monkeypatch: pytest.M
         Access.of(**{"url": "http://127.0.0.1:9090", **options})  # type: ignore[arg-type]
     assert right in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+ASKED_AT = "https://prometheus.example:9090"
+CONFIGURED = """
+caches: [{{name: users, url: 'redis://h'}}]
+prometheus: {{url: '{url}', access: {{{access}}}}}
+"""
+
+
+def configured(access: str, url: str = ASKED_AT, folder: Path = Path()) -> Config:
+    return parse(CONFIGURED.format(url=url, access=access), "herdwatch.yaml", folder=folder)
+
+
+def test_what_herdwatch_yaml_says_goes_to_its_own_prometheus_alone(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2\n")
+    config = configured("username: me, password_file: secret", folder=tmp_path)
+    basic = f"Basic {base64.b64encode(b'me:hunter2').decode()}"
+    for url in (None, ASKED_AT, f"{ASKED_AT}/"):
+        access = access_to(url, config)
+        assert access is not None
+        assert (access.url, access.authorization) == (ASKED_AT, basic)
+    for other in (access_to("https://h", config), access_to(ASKED_AT, None)):
+        assert other is not None
+        assert other.authorization is None
+    given = access_to(ASKED_AT, config, bearer_file=tmp_path / "secret")
+    assert given is not None
+    assert given.authorization == "Bearer hunter2"
+    assert access_to(None, parse("caches: [{name: users, url: 'redis://h'}]", "x")) is None
+
+
+@pytest.mark.parametrize(
+    ("access", "url", "right"),
+    [
+        ("username: me", ASKED_AT, "3: prometheus.access.username: username goes with password_env or password_file"),
+        ("password_env: A", ASKED_AT, "prometheus.access.password_env: username goes with"),
+        (
+            "username: me, password_env: A, password_file: b",
+            ASKED_AT,
+            "prometheus.access.password_file: give password_env",
+        ),
+        ("username: me, password_env: A, bearer_file: b", ASKED_AT, "prometheus.access.bearer_file: give username or"),
+        ("ca_file: a.pem", "http://h", "prometheus.access.ca_file: ca_file goes with an https:// url"),
+    ],
+)
+def test_wrong_access_is_told_by_its_key(access: str, url: str, right: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configured(access, url)
+    assert right in str(caught.value)
+
+
+def test_a_secret_that_is_not_there_is_told_by_its_key(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^prometheus\.access\.bearer_file: .*gone cannot be read: No such file"):
+        access_to(None, configured("bearer_file: gone", folder=tmp_path))
 
 
 RULES = "groups: [{name: g, rules: [{alert: A, expr: x > 1}]}]"

@@ -7,8 +7,8 @@ import json
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from tests.unit.one_cache import CACHE
-from tests.unit.test_config import DEFAULT, WRONG, uncommented
+from tests.unit.one_cache import CACHE, DEFAULT, WAYS, uncommented
+from tests.unit.test_config import WRONG
 
 from herdwatch.bundle.location import bundle_root
 from herdwatch.config import Config, parse, schema
@@ -46,9 +46,9 @@ def test_it_is_a_schema_of_its_dialect() -> None:
     assert json.loads(schema.text())["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
 
 
-@pytest.mark.parametrize("without", ["password_env", "password_file"])
-def test_the_default_file_with_every_key_in_force_is_right(without: str) -> None:
-    assert [error.message for error in VALIDATOR.iter_errors(yaml.safe_load(uncommented(without)))] == []
+@pytest.mark.parametrize("way", WAYS)
+def test_the_default_file_with_every_key_in_force_is_right(way: str) -> None:
+    assert [error.message for error in VALIDATOR.iter_errors(yaml.safe_load(uncommented(way)))] == []
 
 
 @pytest.mark.parametrize("sentence", WRONG)

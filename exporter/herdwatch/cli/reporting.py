@@ -49,20 +49,20 @@ def report(
 ) -> None:
     """Draw an incident for the post-mortem: alerts, restarts, hit ratio, keys and loads, as one HTML page."""
     from herdwatch.operations import report as telling
-    from herdwatch.prometheus import Access, Prometheus
+    from herdwatch.prometheus import Prometheus, access_to
 
     loaded = load(config)
-    url = prometheus or loaded.prometheus.url
-    if url is None:
-        raise UsageError("--prometheus: give the URL of the Prometheus that remembers it, as in http://127.0.0.1:9090")
-    access = Access.of(
-        url,
+    access = access_to(
+        prometheus,
+        loaded,
         username=username,
         password_env=password_env,
         password_file=password_file,
         bearer_file=bearer_file,
         ca_file=ca_file,
     )
+    if access is None:
+        raise UsageError("--prometheus: give the URL of the Prometheus that remembers it, as in http://127.0.0.1:9090")
     asked = telling.Asked(*telling.period(since, until), tuple(cache or ()), loaded.scrape_interval)
     path = out or (None if json else OUT)
     if path is not None:

@@ -36,13 +36,13 @@ def verify(
 ) -> None:
     """Answer the runbook's questions on one cache: singleflight, warm-up, replica, how cold, who counts twice."""
     from herdwatch.operations import verify as verifying
-    from herdwatch.prometheus import Access, Prometheus
+    from herdwatch.prometheus import Prometheus, access_to
 
     credentials = {"username": username, "password_env": password_env, "password_file": password_file}
     found = one_cache(cache, config, redis_url, credentials)
     loaded = load(config) if redis_url is None else None
-    url = prometheus or (loaded.prometheus.url if loaded is not None else None)
-    api = None if url is None else Prometheus(Access.of(url), seconds=seconds, pause=None)
+    access = access_to(prometheus, loaded)
+    api = None if access is None else Prometheus(access, seconds=seconds, pause=None)
     if prometheus is not None and redis_url is not None:
         raise UsageError("--prometheus needs the name of the cache: give --cache of a configuration, not --redis-url")
     sight = asyncio.run(verifying.see(found, api, seconds=seconds))

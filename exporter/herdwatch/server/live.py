@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from urllib.parse import quote
 
 from herdwatch.config import Cache, Config
+from herdwatch.errors import UsageError
 from herdwatch.guard import Flight
 from herdwatch.operations.verify import Answer, Sight, answers, see
 from herdwatch.operations.verify.answers import DASH, span
@@ -35,12 +37,23 @@ class Live:
 
     async def section(self, config: Config, cache: Cache) -> str:
         """The section of one cache, as HTML. It is always there; what is not known is a dash."""
-        url = config.prometheus.url
-        prometheus = None if url is None else Prometheus(Access.of(url), seconds=SECONDS, pause=None)
-        key = (cache.name, cache.url, url)  # a reload may have changed where they are
+        prometheus, locked_out = _prometheus(config)
+        key = (cache.name, cache.url, config.prometheus)  # a reload may have changed where they are
         sight, _ = await self._flight.do(key, lambda: see(cache, prometheus, seconds=SECONDS))
+        if locked_out:
+            sight = replace(sight, no_past=locked_out)
         found = answers(sight, application_job=config.jobs.application, scrape_interval=config.scrape_interval)
         return section(sight, found, dashboards=config.links.dashboard_base_url)
+
+
+def _prometheus(config: Config) -> tuple[Prometheus | None, str]:
+    """The one of the configuration, or why there is none for now: a secret may be there again when it is asked next."""
+    if config.prometheus.url is None:
+        return None, ""
+    try:
+        return Prometheus(Access.configured(config.prometheus), seconds=SECONDS, pause=None), ""
+    except UsageError as error:
+        return None, str(error)
 
 
 def section(sight: Sight, found: list[Answer], *, dashboards: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import shutil
@@ -42,9 +43,16 @@ def free_port() -> int:
     reservation.bind(("127.0.0.1", 0))
     port: int = reservation.getsockname()[1]
     _RESERVED.append(reservation)
-    while len(_RESERVED) > (MAX_RESERVED if sys.platform == "linux" else 0):
-        _RESERVED.popleft().close()
+    _keep(MAX_RESERVED if sys.platform == "linux" else 0)
     return port
+
+
+def _keep(most: int) -> None:
+    while len(_RESERVED) > most:
+        _RESERVED.popleft().close()
+
+
+atexit.register(_keep, 0)
 
 
 def _die_with_parent(parent: int) -> Callable[[], None]:
