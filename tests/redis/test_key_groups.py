@@ -65,7 +65,7 @@ def exactly(
 
     async def run() -> None:
         task = asyncio.create_task(exact.run(connect))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             for action in meanwhile:
                 await asyncio.sleep(0.1)
                 assert exact.counted is None
