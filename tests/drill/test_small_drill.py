@@ -18,9 +18,10 @@ from herdwatch.drill.replay.session import Order
 from herdwatch.proof.recordings import load
 from herdwatch.stack.postgres import PostgresServer
 
-RUNS = {"restart:none": 20.0, "restart:warm": 12.0, "restart:replica": 10.0, "deploy": 14.0}
+RUNS = {"restart:none": 20.0, "restart:warm": 16.0, "restart:replica": 10.0, "deploy": 14.0}
 """Runs, and for how many seconds each is watched."""
-SCALE = Scale(keys=3000, before=3.0, query=0.05)
+SCALE = Scale(keys=3000, exponent=1.0, before=3.0, query=0.05)
+"""So flat that it takes some 540 keys to hit four times in five: the warm-up is seen for several seconds."""
 MULTIPLE = 5.0
 
 
@@ -118,8 +119,8 @@ def test_an_unprotected_cold_restart_is_told_and_paged_once(played: Played) -> N
 def test_behind_a_closed_door_nothing_but_the_warm_up_asks_the_database(played: Played) -> None:
     result = played["restart-warm"]
     shut = [second for second, shed in enumerate(result.curves.shed) if shed >= result.rate * 0.99]
-    assert shut
-    assert sum(result.curves.asked[second] for second in shut) > 50
+    assert len(shut) > 1
+    assert 0 < max(result.curves.asked[second] for second in shut) <= result.capacity
     assert result.failed + result.shed < result.requests
     assert result.peak <= result.capacity
 

@@ -154,6 +154,9 @@ def test_the_hit_ratio_can_be_the_one_that_the_database_needs(place: Place) -> N
     arguments = ("--loader", "an_app:load", "--journal", "one.hotkeys", "--until-hit-ratio", "capacity")
     assert place.run(*arguments)[0] == 0
     assert place.stored == {"user:1"}
+    (place.folder / "herdwatch.yaml").rename(place.folder / "elsewhere.yaml")
+    of_the_guard = ("--guard", "an_app:guard", "--config", "elsewhere.yaml", "--json")
+    assert json.loads(place.run(*arguments, *of_the_guard)[1])["warm"] == 1
 
 
 def test_a_dry_run_loads_nothing_and_says_how_long_it_would_take(place: Place) -> None:
@@ -321,6 +324,8 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "a guarded loader": (("--loader", "an_app:cached"), "--loader an_app:cached: a guard wraps this function already"),
     "a module that breaks": (("--loader", "broken:load"), "importing broken failed with RuntimeError"),
     "no guard": (("--guard", "an_app:load"), "--guard an_app:load: a function; it must be a herdwatch Guard"),
+    "a guard and a Redis": (("--guard", "an_app:guard", "--redis-url", "redis://h"), "--guard says where the Redis is"),
+    "a guard and a user": (("--guard", "an_app:guard", "--username", "u"), "give it without --redis-url and cred"),
     "a service of a file": (("--service", "profiles"), "--service chooses among the services of a journal"),
     "a ttl without an end": (("--ttl", "inf"), "Invalid value for '--ttl': Input should be less than or equal to"),
     "a ttl that is no number": (("--ttl", "nan"), "Invalid value for '--ttl'"),

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from herdwatch.errors import UsageError
 from herdwatch.operations.plan import Origin, Question, arithmetic, as_json, as_text, plan
 from herdwatch.operations.plan.figures import FIGURES
+from herdwatch.operations.plan.popularity import Fit, Popularity
 
 SEED = Question(50_000, 2500, 2_000_000)
 """The incident: 50,000 lookups a second in front of a database that takes a twentieth."""
@@ -240,3 +241,15 @@ def test_the_warm_up_that_comes_next_keeps_to_what_the_database_takes(asked: Que
     ]
     assert line.endswith(tells)
     assert "--cache NAME --journal 'a b' --loader MODULE:FUNCTION" in line
+
+
+def test_the_keys_of_each_service_in_a_journal_are_warmed_by_themselves() -> None:
+    def warm(*services: str) -> list[str]:
+        popularity = Popularity(Fit(1.1, 100, 10_000, 0.5, 0.01), "users", "default", services, ())
+        made = as_json(plan(SEED), Origin(popularity, journal=Path("journals")))
+        return [line for line in json.loads(made)["next"] if line.startswith("herdwatch warm")]
+
+    assert ["--service" in line for line in warm("profiles")] == [False]
+    orders, profiles = warm("orders", "the profiles")
+    assert "--journal journals --service orders --group default --loader" in orders
+    assert "--service 'the profiles' " in profiles

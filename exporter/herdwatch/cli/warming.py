@@ -84,12 +84,12 @@ def warm(
 
     speed = warming.Speed(batch, pause, max_rate, None if max_latency is None else max_latency / 1000, concurrency)
     wanted, journal_cache = _keys(journal, keys, cache=cache, group=group, services=service or [])
+    credentials = {"username": username, "password_env": password_env, "password_file": password_file}
     if guard is not None:
-        if config is not None or redis_url is not None:
-            raise UsageError("--guard says where the Redis is; give it without --config and --redis-url")
+        if redis_url is not None or any(credentials.values()):
+            raise UsageError("--guard says where the Redis is; give it without --redis-url and credentials")
         of: Cache | Guard | SyncGuard = warming.guard_like(guard)
     else:
-        credentials = {"username": username, "password_env": password_env, "password_file": password_file}
         of = one_cache(None if redis_url else cache or journal_cache, config, redis_url, credentials)
     name = of.core.cache if not isinstance(of, Cache) else cache or journal_cache or of.name
     if limit is not None:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from io import StringIO
+from itertools import product
 from pathlib import Path
 
 from rich.console import Console
@@ -100,9 +101,12 @@ def commands(plan: Plan, origin: Origin, written: Written | None = None) -> Iter
     group = f" --group {shlex.quote(origin.popularity.group)}" if origin.popularity else ""
     name, pace = tightest_pace(asked)
     rate = "" if name == "seed" else f" --max-rate {pace:.6g}"
-    for cache in caches or ("NAME",):
+    services = origin.popularity.services if origin.popularity else ()
+    # Each service has a loader of its own, so the keys of one are warmed at a time.
+    chosen = [f" --service {shlex.quote(service)}" for service in services] if len(services) > 1 else [""]
+    for cache, service in product(caches or ("NAME",), chosen):
         yield (
-            f"herdwatch warm --cache {shlex.quote(cache)} --journal {journal}{group} --loader MODULE:FUNCTION "
+            f"herdwatch warm --cache {shlex.quote(cache)} --journal {journal}{service}{group} --loader MODULE:FUNCTION "
             f"--config {config} --until-hit-ratio capacity --ttl {asked.ttl:.12g}{rate}"
         )
 

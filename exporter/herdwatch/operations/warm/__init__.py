@@ -2,9 +2,10 @@
 
 from herdwatch.operations.warm.keys import Keys, from_file, from_journal
 from herdwatch.operations.warm.loading import guard_like, loader_of, warming_guard
+from herdwatch.operations.warm.outcome import Outcome, State
 from herdwatch.operations.warm.pace import Pace, Speed
 from herdwatch.operations.warm.telling import as_json, as_text, dry_run, plan_of, shown
-from herdwatch.operations.warm.warming import Outcome, State, Warmer, warm
+from herdwatch.operations.warm.warming import Warmer, warm
 
 __all__ = [
     "Keys",

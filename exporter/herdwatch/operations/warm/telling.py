@@ -19,8 +19,9 @@ from herdwatch.guard import Guard
 from herdwatch.guard.core import Standing
 from herdwatch.operations.hot_keys import ago
 from herdwatch.operations.warm.keys import Keys, reaches
+from herdwatch.operations.warm.outcome import Outcome, State
 from herdwatch.operations.warm.pace import Speed
-from herdwatch.operations.warm.warming import Outcome, State, Warmer, warm
+from herdwatch.operations.warm.warming import Warmer, warm
 
 _LINE_SECONDS = 10.0
 _FOREIGN = "{:,} are no values of this guard and {} left alone; name the guard of their application with --guard"

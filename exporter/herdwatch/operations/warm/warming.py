@@ -10,13 +10,13 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from herdwatch.errors import CacheUnavailable, LoadTimeout, OperationError, RemoteLoadError
 from herdwatch.guard import Guard, Reporter
 from herdwatch.guard.core import Standing
 from herdwatch.operations.warm.keys import Keys, reaches
+from herdwatch.operations.warm.outcome import MANY, Outcome, State
 from herdwatch.operations.warm.pace import Pace, Speed
 from herdwatch.operations.warm.workers import Loader
 from herdwatch.reports import Warmup
@@ -30,89 +30,11 @@ PASSES = 3
 REPORT_SECONDS = 5.0
 SEED_SPEED = Speed()
 _POLL_SECONDS = 0.2
-_FIRST = 5
 _REFUSED = 10
 """Values that Redis did not take, one after the other, before it is asked again how it is."""
 _IDLE_ROUNDS = 5
-_WARM = ("warm", "loaded", "shared")
 _FURTHER = 10
 """Keys by which it goes on down a journal, at the least, where the wanted share is not reached."""
-MANY = 20
-"""Keys, and more than half of them: so many without a value are no rows that were deleted."""
-
-
-@dataclass(slots=True)
-class State:
-    """How far it is. `warm` were so before, `shared` came from another process, `absent` are those without a value,
-    `foreign` those that hold what the guard did not write. `failures` are by the type of what the loader raised,
-    `unstorable` by that of what the guard raised for a value that came.
-
-    `latency` is the median of the last loads in seconds; `waiting` while Redis does not answer.
-    """
-
-    target: int
-    warm: int = 0
-    loaded: int = 0
-    shared: int = 0
-    absent: int = 0
-    foreign: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    unstorable: Counter[str] = field(default_factory=Counter)
-    first_failed: list[str] = field(default_factory=list)
-    lost: int = 0
-    latency: float | None = None
-    waiting: bool = False
-
-    @property
-    def failed(self) -> int:
-        return self.failures.total() + self.unstorable.total()
-
-    @property
-    def done(self) -> int:
-        """Keys dealt with, whatever came of it."""
-        return self.warm + self.loaded + self.shared + self.absent + self.foreign + self.failed
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of it: `stopped` is why it did not come to its end, empty where it did; `share` that of all lookups
-    which the warm keys carry, None where nothing is known of lookups; `wanted` the one that was asked for.
-    """
-
-    state: State
-    keys: Keys
-    seconds: float
-    share: float | None
-    stopped: str = ""
-    interrupted: bool = False
-    wanted: float | None = None
-
-    @property
-    def short(self) -> bool:
-        """Whether the warm keys carry less than was wanted."""
-        return self.wanted is not None and self.share is not None and not reaches(self.share, self.wanted)
-
-    @property
-    def problems(self) -> list[str]:
-        """Why it is no success, a sentence each."""
-        if self.stopped:
-            return [self.stopped]
-        state, found = self.state, []
-        for count, why in (
-            (state.failures.total(), "the loader failed"),
-            (state.unstorable.total(), "the guard cannot store their values"),
-        ):
-            if count:
-                found.append(f"{count:,} keys are not warm because {why}")
-        tried = state.loaded + state.absent + state.failed
-        if _many(state.absent, tried):
-            found.append(f"the loader returned None for {state.absent:,} of {tried:,} keys: is it the loader of these "
-                         "keys, and does it return what it loads?")  # fmt: skip
-        if _many(state.foreign, state.target):
-            found.append(f"{state.foreign:,} of {state.target:,} keys hold no values of this guard")
-        if self.short:
-            found.append(f"{self.wanted:g} was wanted, {self.share:.1%} is reached")
-        return found
 
 
 class Warmer:
@@ -140,7 +62,6 @@ class Warmer:
         self.speed, self._pace = speed, Pace(speed)
         self._patience, self._max_failures = patience, max_failures
         self.state = State(len(self.keys))
-        self._came: dict[str, str] = {}  # what came of each key that is dealt with: the name of its count in State
         self._in_a_row = 0
         self._refused = 0
         self._trouble = ""
@@ -200,7 +121,7 @@ class Warmer:
             await self._answered(lambda: self._guard.may_warm(self.keys.names[0]))
 
     def _share(self) -> float | None:
-        return self.keys.share({key for key, came in self._came.items() if came in _WARM})
+        return self.keys.share(self.state.carrying)
 
     def _further(self) -> list[str]:
         """The next keys of the journal, where some that were to carry the wanted share cannot."""
@@ -208,7 +129,7 @@ class Warmer:
         nothing = state.absent >= MANY and not state.loaded + state.shared + state.warm
         if self._until is None or share is None or reaches(share, self._until) or self._stopped or nothing:
             return []
-        without = {key for key, came in self._came.items() if came not in _WARM}
+        without = state.came.keys() - state.carrying
         more = len(self._all.until(self._until, without=without))
         if more <= len(self.keys):
             return []
@@ -230,7 +151,7 @@ class Warmer:
                 if self._halted:
                     break
             await self._land()
-            before, left = len(left), [key for key in left if key not in self._came]
+            before, left = len(left), [key for key in left if key not in self.state.came]
             idle = 0 if len(left) < before else idle + 1
             if idle == _IDLE_ROUNDS:
                 raise OperationError(f"Redis answers and takes no values: {self._trouble}")
@@ -276,17 +197,12 @@ class Warmer:
             self._tell()
 
     def _settle(self, key: str, came: str) -> None:
-        self._came[key] = came
+        self.state.settle(key, came)
         self._in_a_row = 0
-        setattr(self.state, came, getattr(self.state, came) + 1)
         self._tell()
 
     def _fail(self, key: str, kinds: Counter[str], error: BaseException) -> None:
-        """The type alone is told: its text may hold a secret of the database."""
-        self._came[key] = "failed"
-        kinds[type(error).__name__] += 1
-        if len(self.state.first_failed) < _FIRST:
-            self.state.first_failed.append(key)
+        self.state.fail(key, kinds, error)
         self._in_a_row += 1
         if self._in_a_row >= self._max_failures:
             self._stopped = self._stopped or f"the last {self._in_a_row} loads failed, one after the other"
@@ -313,13 +229,12 @@ class Warmer:
 
     async def _lost(self) -> list[str]:
         """What was warm and is cold: a restart, or a cache that is too small for it."""
-        lost = []
+        lost, were = [], self.state.carrying
         for chunk in _chunks(self.keys.names):
             for key, stands in (await self._look(chunk)).items():
-                if stands == "warm" or self._came.get(key) not in _WARM:
+                if stands == "warm" or key not in were:
                     continue
-                came = self._came.pop(key)
-                setattr(self.state, came, getattr(self.state, came) - 1)
+                self.state.take_back(key)
                 if stands == "foreign":
                     self._settle(key, stands)
                 else:
@@ -378,10 +293,6 @@ async def _watch(state: State, watch: Callable[[State], None]) -> None:
     while True:
         watch(state)
         await asyncio.sleep(0.2)
-
-
-def _many(count: int, of: int) -> bool:
-    return count >= MANY and count * 2 > of
 
 
 def _refusal(error: CacheUnavailable) -> str:
