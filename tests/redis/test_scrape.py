@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -121,7 +122,12 @@ def test_primary_and_replica_each_tell_their_side(supervisor: Supervisor) -> Non
     until(lambda: scraped(primary)[0]["cache_connected_replicas",] == 1, every=0.2)
 
     assert scraped(primary)[0]["cache_primary",] == 1
-    assert scraped(primary)[0]["cache_replication_lag_bytes",] >= 0
+    until(lambda: scraped(primary)[0]["cache_replication_lag_bytes",] == 0, every=0.2)
+    replica.process.send(signal.SIGSTOP)
+    with primary.client() as client:
+        client.set("large", b"x" * 100_000)
+    assert 100_000 < scraped(primary)[0]["cache_replication_lag_bytes",] < 101_000
+    replica.process.send(signal.SIGCONT)
     found = scraped(replica)[0]
     assert found["cache_primary",] == 0
     assert ("cache_connected_replicas",) not in found

@@ -114,7 +114,7 @@ def test_services_beyond_the_cap_are_dropped_and_counted_with_all_that_they_tell
     fields = {b"app%d/1" % number: told(1, enabled=1, warmup=warming) for number in range(5)}
     accumulator.update(fields, NOW)
     assert {labels[0] for _, labels, _ in accumulator.samples()} == {"app0", "app1"}
-    assert accumulator.dropped == {"too_many": 3}
+    assert accumulator.dropped == {"malformed": 0, "version": 0, "stale": 0, "too_many": 3}
 
 
 def test_a_stale_report_takes_no_place_from_a_service_that_lives() -> None:
@@ -156,7 +156,7 @@ def test_malformed_stale_and_foreign_reports_are_dropped_and_counted_by_reason()
     accumulator = ReportAccumulator()
     later = json.dumps({"v": 9}).encode()
     accumulator.update({b"app/1": b"{", b"app/2": later, b"app/3": told(9, at=NOW - 500)}, NOW)
-    assert accumulator.dropped == {"malformed": 1, "version": 1, "stale": 1}
+    assert accumulator.dropped == {"malformed": 1, "version": 1, "stale": 1, "too_many": 0}
     assert list(accumulator.samples()) == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.one_cache import CACHE, DEFAULT, SOURCE, WAYS, cache, check_told, uncommented
 
-from herdwatch.config import Cache, Config, Section, listening, load, model, parse, receivers, single
+from herdwatch.config import Cache, Config, Section, listening, load, model, parse, prometheus, receivers, single
 from herdwatch.errors import ConfigError
 
 SEED = "databases:\n  main:\n    capacity: 2500\n    peak: 50000\n"
@@ -465,7 +465,7 @@ def test_the_default_file_shows_every_key_that_exists_and_is_valid_with_all_of_t
     for way in WAYS:
         for block in blocks(parse(uncommented(way), SOURCE)):
             shown.setdefault(type(block).__name__, set()).update(block.model_fields_set)
-    named = {**vars(model), **vars(receivers)}.values()
+    named = {**vars(model), **vars(prometheus), **vars(receivers)}.values()
     classes = [one for one in named if isinstance(one, type) and issubclass(one, Section)]
     assert shown == {one.__name__: set(one.model_fields) for one in classes if one is not Section}
 

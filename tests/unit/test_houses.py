@@ -131,5 +131,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
 @pytest.mark.parametrize("extra", ["exporter", "bundle"])
 def test_a_package_that_is_missing_is_told_with_the_extra_that_declares_it(extra: str) -> None:
-    for module in brought_by(PYPROJECT["project"]["optional-dependencies"][extra]) & imported():
+    modules = brought_by(PYPROJECT["project"]["optional-dependencies"][extra]) & imported()
+    assert modules
+    for module in modules:
         assert missing_extra(module).endswith(f"pip install 'herdwatch[{extra}]'"), module

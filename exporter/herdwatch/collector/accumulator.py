@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from herdwatch import reports
+from herdwatch import metrics, reports
 from herdwatch.collector.info import Sample
 from herdwatch.metrics import BY_NAME
 from herdwatch.reports import MalformedReport, Place, Report, Totals, UnknownVersion
@@ -59,7 +59,7 @@ class ReportAccumulator:
         self._known: dict[bytes, tuple[int, Report]] = {}
         self._fresh: list[Report] = []
         self._warming: list[Report] = []
-        self.dropped: Counter[str] = Counter()
+        self.dropped = Counter(dict.fromkeys(metrics.REPORT_DROP_REASONS, 0))
 
     def update(self, fields: Mapping[bytes, bytes], now: float) -> None:
         """Take in one read of the hash at `now`, Unix seconds by the cache's clock."""

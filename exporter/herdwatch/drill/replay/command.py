@@ -14,10 +14,11 @@ from herdwatch.drill.replay.session import Order
 from herdwatch.drill.replay.telling import Terminal
 from herdwatch.drill.replay.users import check_dsn
 from herdwatch.errors import CheckFailed, HerdwatchError, UsageError
+from herdwatch.operations.report import writing
 
 SHOWN = 3
-SIGN = 100
-"""Characters in which the JSON of a drill says what it is."""
+DATA = writing.Kind('"herdwatch_drill"', "is no drill's", "drill.html")
+"""The JSON beside the page; its path follows from the one that is given."""
 
 
 def listed() -> list[str]:
@@ -52,16 +53,6 @@ def ordered(
     return order
 
 
-def _check(data: Path) -> None:
-    """Raise UsageError for a file that no drill wrote: it is not written over."""
-    try:
-        theirs = data.exists() and "herdwatch_drill" not in data.read_text(encoding="utf-8", errors="replace")[:SIGN]
-    except OSError as error:
-        raise UsageError(f"--out: {data} cannot be read: {error.strerror}") from None
-    if theirs:
-        raise UsageError(f"--out: {data} exists and is no drill's; give another path")
-
-
 def run(order: Order, out: Path) -> None:
     """Play it on the terminal and write page and JSON, whatever happens on the way; raises what went wrong.
 
@@ -71,15 +62,13 @@ def run(order: Order, out: Path) -> None:
         raise UsageError(f"--out {out}: it must end in .html; the JSON beside it ends in .json")
     data = out.with_suffix(".json")
     page.check(out)
-    _check(data)
+    writing.check(data, DATA)
     kept: list[Drill] = []
 
     def keep(drill: Drill) -> None:
         kept[:] = [drill]
         page.write(out, drill)
-        beside = data.with_suffix(".part")
-        beside.write_text(json.dumps(drill.as_json(), indent=1) + "\n", encoding="utf-8")
-        beside.replace(data)
+        writing.write(data, json.dumps(drill.as_json(), indent=1) + "\n", DATA)
 
     terminal = Terminal()
     try:
