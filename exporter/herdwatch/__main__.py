@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 EXTRA_OF = {
@@ -24,6 +25,8 @@ def main() -> int:
         found = ".".join(map(str, sys.version_info[:3]))
         print(f"herdwatch: this is Python {found}; install Python 3.11 or later", file=sys.stderr)
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it may be closed
+        sys.stdout.reconfigure(errors="replace")  # a character that this terminal cannot show is no reason to end
     try:
         code: int = importlib.import_module("herdwatch.cli").run(sys.argv[1:])
     except KeyboardInterrupt:  # while it was still being imported

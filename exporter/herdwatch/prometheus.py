@@ -8,7 +8,6 @@ import json
 import os
 import ssl
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -18,13 +17,16 @@ from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from herdwatch.config import Config, secret
-from herdwatch.config.model import Prometheus as Settings
+from herdwatch.config.prometheus import Prometheus as Settings
+from herdwatch.deadlines import opener
 from herdwatch.errors import CheckFailed, UsageError
 
 SECONDS = 60.0
 """Deadline of one answer, from the connection to its last byte."""
 MAX_BYTES = 64 * 1024 * 1024
 """Size of one answer."""
+_YEAR_10000 = 253_402_300_800
+"""In seconds since 1970: times from then on are no dates."""
 _PIECE = 64 * 1024
 _PAUSE = 1.0
 _SHOWN = 200
@@ -144,7 +146,8 @@ class Prometheus:
         self._seconds = seconds
         self._pause = pause
         self._stop = stop or threading.Event()
-        self._opener = _opener(access)
+        direct = urlsplit(access.url).hostname in _LOOPBACK
+        self._opener = opener(direct=direct, tls=access.tls)
 
     def query(self, expr: str, at: float) -> list[dict[str, Any]]:
         """The result of an instant query at a time, as the API gives it."""
@@ -158,7 +161,7 @@ class Prometheus:
     def series(self, selector: str, start: float, end: float) -> list[dict[str, str]]:
         """The labels of every series that a selector finds in a time range."""
         data = self._ask("series", {"match[]": selector, "start": f"{start:.3f}", "end": f"{end:.3f}"})
-        if not isinstance(data, list):
+        if not isinstance(data, list) or not all(map(_is_labels, data)):
             raise _no_prometheus(self.url)
         return data
 
@@ -173,54 +176,32 @@ class Prometheus:
     def _once(self, path: str, query: Mapping[str, str]) -> Any:
         full = f"{self.url}/api/v1/{path}?{urlencode(query)}"
         request = urllib.request.Request(full, headers=self._headers)  # noqa: S310 - Access lets in http and https
-        deadline = time.monotonic() + self._seconds
         try:
             with self._opener.open(request, timeout=self._seconds) as response:
-                status, body = response.status, self._body(response, deadline)
-        except urllib.error.HTTPError as error:
-            with error:
-                status, body = error.code, self._told(error, deadline)
+                status, body = response.status, self._body(response)
         except TimeoutError:
             raise Unanswered(f"{self.url} did not answer within {self._seconds:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _unreachable(self.url, error) from None
         return _data(self.url, status, body)
 
-    def _told(self, error: urllib.error.HTTPError, deadline: float) -> bytes:
-        try:
-            return self._body(error, deadline)
-        except (OSError, http.client.HTTPException):
-            return b""
-
-    def _body(self, response: Any, deadline: float) -> bytes:
+    def _body(self, response: Any) -> bytes:
+        """All of it; of an error, what of it comes."""
         parts: list[bytes] = []
         size = 0
-        while part := response.read1(_PIECE):
-            parts.append(part)
-            size += len(part)
-            if size > MAX_BYTES:
-                raise TooMuch(f"{self.url}: an answer is larger than {MAX_BYTES // 1024**2} MB; narrow it with --cache")
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            if self._stop.is_set():
-                raise Unanswered(f"{self.url}: the question was given up")
+        try:
+            while part := response.read1(_PIECE):
+                parts.append(part)
+                size += len(part)
+                if size > MAX_BYTES:
+                    most = f"{MAX_BYTES // 1024**2} MB"
+                    raise TooMuch(f"{self.url}: an answer is larger than {most}; narrow it with --cache")
+                if self._stop.is_set():
+                    raise Unanswered(f"{self.url}: the question was given up")
+        except (OSError, http.client.HTTPException):
+            if response.status == 200:
+                raise
         return b"".join(parts)
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the credentials to wherever it leads."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _opener(access: Access) -> urllib.request.OpenerDirector:
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-    if urlsplit(access.url).hostname in _LOOPBACK:
-        handlers.append(urllib.request.ProxyHandler({}))
-    if access.tls is not None:
-        handlers.append(urllib.request.HTTPSHandler(context=access.tls))
-    return urllib.request.build_opener(*handlers)
 
 
 def _base(url: str) -> str:
@@ -312,9 +293,29 @@ def _no_prometheus(url: str, status: int = 200) -> CheckFailed:
 
 def _result(url: str, data: Any) -> list[dict[str, Any]]:
     result = data.get("result") if isinstance(data, dict) else None
-    if not isinstance(result, list) or not all(isinstance(one, dict) and "metric" in one for one in result):
+    if not isinstance(result, list) or not all(map(_is_series, result)):
         raise _no_prometheus(url)
     return result
+
+
+def _is_series(one: Any) -> bool:
+    """Whether it is one of a vector or of a matrix; a series of histograms alone has neither value nor values."""
+    if not isinstance(one, dict) or not _is_labels(one.get("metric")):
+        return False
+    values = one.get("values", [])
+    return isinstance(values, list) and all(map(_is_sample, values)) and _is_sample(one.get("value", [0, "0"]))
+
+
+def _is_labels(labels: Any) -> bool:
+    return isinstance(labels, dict) and all(isinstance(text, str) for text in labels.values())
+
+
+def _is_sample(pair: Any) -> bool:
+    try:
+        at, value = pair
+        return 0 <= at < _YEAR_10000 and isinstance(value, str) and float(value) is not None
+    except (TypeError, ValueError):
+        return False
 
 
 def _short(text: str) -> str:

@@ -5,6 +5,7 @@ In processes of their own, because a child of the test runner would be a test ru
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -16,8 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+from prometheus_client import CollectorRegistry
 
-from herdwatch.guard import Reporter, SyncFlight, SyncGuard
+from herdwatch.guard import Reporter, SyncFlight, SyncGuard, exposition
 
 DEADLINE = 20
 
@@ -191,6 +193,32 @@ def woken(url: str) -> list[Any]:
     return found
 
 
+def exposed(url: str) -> list[Any]:
+    """The lookups that a registry shows, of a guard that is there and of one that is gone; the locks held meanwhile."""
+    registry = CollectorRegistry()
+    guard, gone = (make(url, registry=registry) for _ in range(2))
+    use(guard, 3)
+    use(gone, 2)
+    del gone
+    gc.collect()
+
+    def hits() -> float | None:
+        place = {"cache": "users", "service": "tests", "group": "default", "result": "hit"}
+        return registry.get_sample_value("cache_lookups_total", place)
+
+    def child() -> list[Any]:
+        begun = hits()
+        use(guard, 5)
+        other = make(url, registry=registry)
+        use(other, 1)
+        return [begun, hits()]
+
+    before = hits()
+    with exposition._lock, exposition._collectors[registry]._lock:
+        found = in_child(child)
+    return [before, *found, hits()]
+
+
 def main(scene: str, url: str) -> None:
     scenes: dict[str, Callable[[], Any]] = {
         "fork": lambda: anew(url, by_multiprocessing=False),
@@ -198,6 +226,7 @@ def main(scene: str, url: str) -> None:
         "locked": lambda: locked(url),
         "busy": lambda: busy(url),
         "woken": lambda: woken(url),
+        "exposed": lambda: exposed(url),
     }
     print(json.dumps(scenes[scene]()))
 

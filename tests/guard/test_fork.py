@@ -75,6 +75,10 @@ def test_a_fork_takes_no_message_from_a_thread_of_the_parent_that_waits_for_it(e
     assert sorted(play("woken", empty)) == ["child", "value", "value"]
 
 
+def test_a_child_shows_what_it_has_counted_itself_and_nothing_of_guards_that_were_gone(empty: RedisServer) -> None:
+    assert play("exposed", empty) == [4, None, 6, 4]
+
+
 def ask(base: str, path: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{base}/{path}", timeout=DEADLINE) as answer:  # noqa: S310  our own server
         found: dict[str, Any] = json.load(answer)

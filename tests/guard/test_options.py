@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import re
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -12,7 +15,7 @@ import redis.asyncio
 from prometheus_client import CollectorRegistry, generate_latest
 from redis.asyncio.sentinel import Sentinel
 
-from herdwatch.guard import Flight, Guard
+from herdwatch.guard import Flight, Guard, exposition
 from herdwatch.guard.store import StoreDown
 from herdwatch.guard.testing import MemoryStore
 
@@ -78,6 +81,9 @@ def test_a_client_of_the_wrong_kind_is_refused_when_the_guard_is_made(client: An
         ({"max_loads": 0}, "max_loads is 0; it must be 1 or more"),
         ({"connections": True}, "connections is True; it must be a number"),
         ({"max_waiting": "many"}, "max_waiting is 'many'; it must be a number"),
+        ({"max_loads": 1.5}, "max_loads is 1.5; it must be a whole number"),
+        ({"connections": 1.5}, "connections is 1.5; it must be a whole number"),
+        ({"max_waiting": 0.5}, "max_waiting is 0.5; it must be a whole number"),
         ({"cache": ""}, "'' is no name"),
         ({"service": "a/b"}, "service is 'a/b'; a service's name has no slash"),
         ({"service": "two\nlines"}, "is no name"),
@@ -188,6 +194,81 @@ def test_the_registry_shows_the_sum_of_guards_of_one_name_also_of_those_that_are
     assert value("cache_load_duration_seconds_count", **place) == 2
     assert value("cache_load_duration_seconds_bucket", **place, le="+Inf") == 2
     assert b"singleflight_shed_total" in generate_latest(registry)
+
+
+def seen(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every count and bucket that is exposed."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name.endswith(("_total", "_bucket", "_count", "_sum"))
+    }
+
+
+def test_of_guards_that_are_gone_one_sum_is_kept_and_no_count_ever_falls() -> None:
+    registry = CollectorRegistry()
+
+    async def work(number: int) -> weakref.ref[Any]:
+        guard = Guard(MemoryStore(), cache="users", service="profiles", registry=registry)
+        for key in ("a", "b", "a"):
+            await guard.get(key, load=Source(), ttl=60, group=f"group {number * 7 % 80}")
+        if number % 5 == 0:
+            before.append(seen(registry))
+        return weakref.ref(guard.core.counts)
+
+    before: list[dict[Any, float]] = []
+    counts = [asyncio.run(work(number)) for number in range(100)]
+    gc.collect()
+    after = seen(registry)
+    assert [one() for one in counts] == [None] * 100, "with what was hot in them"
+    for earlier, later in itertools.pairwise([*before, after]):
+        assert {key: value for key, value in earlier.items() if later.get(key, -1.0) < value} == {}
+    loads = [value for (name, _), value in after.items() if name == "singleflight_requests_total"]
+    assert (len(loads), sum(loads)) == (65, 200), "64 groups and other"
+    assert sum(value for (name, _), value in after.items() if name == "cache_load_duration_seconds_count") == 200
+    assert after == seen(registry)
+
+
+def test_a_group_keeps_its_name_in_whatever_order_guards_go() -> None:
+    registry = CollectorRegistry()
+    guards = [Guard(MemoryStore(), cache="users", service="profiles", registry=registry) for _ in range(2)]
+
+    async def work() -> None:
+        for number, guard in enumerate(guards):
+            for group in range(40):
+                await guard.get(KEY, load=Source(), ttl=60, group=f"group {number} {group}")
+
+    run(work())
+    before = seen(registry)
+    while guards:
+        guards.pop()
+        gc.collect()
+        assert seen(registry) == pytest.approx(before)
+
+
+def test_a_guard_that_is_shown_no_longer_leaves_no_series_but_those_of_what_is_gone() -> None:
+    registry = CollectorRegistry()
+
+    def guard(service: str) -> Guard:
+        return Guard(MemoryStore(), cache="users", service=service, registry=registry)
+
+    def services() -> set[str]:
+        return {sample.labels["service"] for family in registry.collect() for sample in family.samples}
+
+    gone, left, both = guard("gone"), guard("left"), guard("both")
+    for one in (gone, left, both):
+        asyncio.run(one.get(KEY, load=Source(), ttl=60))
+    assert services() == {"gone", "left", "both"}
+    del gone, one
+    gc.collect()
+    again = guard("both")
+    exposition.withdraw(left.core)
+    exposition.withdraw(both.core)
+    assert services() == {"gone", "both"}
+    exposition.withdraw(again.core)
+    assert services() == {"gone"}
+    assert registry.get_sample_value("singleflight_enabled", {"cache": "users", "service": "gone"}) is None
 
 
 def test_the_timeout_is_what_one_caller_waits_on_redis_in_all_its_round_trips_together() -> None:

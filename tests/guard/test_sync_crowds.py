@@ -351,6 +351,33 @@ def test_everyone_gets_a_copy_of_their_own_the_same_on_a_miss_as_on_a_hit(make: 
     assert len({id(value["tags"]) for value in found}) == 6
 
 
+def test_who_waits_for_what_a_write_has_made_forgotten_is_counted_as_waiting_until_it_is_served(make: Make) -> None:
+    guard, old, new = make(), Loader("old", is_open=False), Loader("new", is_open=False)
+    first = Crowd(*[lambda: guard.get("k", load=old, ttl=60)] * 5)
+    until(lambda: guard.core.waiting() == 4)
+    guard.delete("k")
+    assert guard.core.waiting() == 4
+    second = Crowd(*[lambda: guard.get("k", load=new, ttl=60)] * 3)
+    until(lambda: guard.core.waiting() == 4 + 2)
+    old.open.set()
+    assert first.outcomes() == ["old"] * 5
+    assert guard.core.waiting() == 2
+    new.open.set()
+    assert second.outcomes() == ["new"] * 3
+    assert guard.core.waiting() == 0
+
+
+def test_who_gave_up_waiting_is_counted_no_more_though_the_load_hangs(make: Make) -> None:
+    guard, load = make(load_timeout=0.2), Loader("late", is_open=False)
+    crowd = Crowd(*[lambda: guard.get("k", load=load, ttl=60)] * 3)
+    until(lambda: guard.core.waiting() == 2 and load.running)
+    guard.delete("k")
+    until(lambda: guard.core.waiting() == 0)
+    assert load.running == 1
+    load.open.set()
+    assert sorted(map(str, crowd.outcomes())) == ["late"] + ["the load of 'k' took longer than 0.2 s"] * 2
+
+
 def test_there_is_none_is_remembered_for_its_own_ttl(make: Make, shared: RedisServer) -> None:
     guard, load = make(negative_ttl=5), Loader(None)
     assert [guard.get("k", load=load, ttl=3600) for _ in range(3)] == [None] * 3

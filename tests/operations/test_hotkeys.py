@@ -289,7 +289,7 @@ def test_a_redis_that_was_restarted_in_the_middle_is_told(
 
 
 def test_a_user_who_may_not_is_told_what_it_takes(
-    hotkeys: Hotkeys, frequent: RedisServer, monkeypatch: pytest.MonkeyPatch
+    hotkeys: Hotkeys, frequent: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PASSWORD", "secret-one")
     login = ("--redis-url", frequent.url, "--username", "looker", "--password-env", "PASSWORD")
@@ -304,6 +304,11 @@ def test_a_user_who_may_not_is_told_what_it_takes(
         assert (code, len(names(out)), json.loads(out)["keys_refused"] > 0) == (0, 20, True)
         client.execute_command("ACL", "SETUSER", "looker", "resetkeys", "~*")
         assert hotkeys(*login)[0] == 0
+        client.execute_command("ACL", "SETUSER", "exporter", "reset", "on", "nopass", "+info", "~*")
+        config = tmp_path / "herdwatch.yaml"
+        config.write_text(f"caches: [{{name: users, url: '{frequent.url}', username: exporter}}]\n")
+        assert hotkeys("--config", config)[0] == 1
+        assert hotkeys("--config", config, *login[2:])[0] == 0
         monkeypatch.setenv("PASSWORD", "another")
         code, _, err = hotkeys(*login)
     assert code == 1
@@ -335,8 +340,8 @@ def test_a_redis_that_loads_is_told(supervisor: Supervisor, hotkeys: Hotkeys) ->
         (("--journal", "nowhere"), "nowhere: cannot be read: No such file or directory"),
         (("--redis-url", "redis://h", "--cache", "users"), "give --redis-url, or --cache of a configuration, not both"),
         (
-            ("--cache", "users", "--username", "me"),
-            "--username, --password-env and --password-file go with --redis-url",
+            ("--redis-url", "redis://h", "--password-env", "A", "--password-file", "b"),
+            "give password_env or password_f",
         ),
         (("--redis-url", "redis://h", "--group", "people"), "cache cache has no group 'people'; there is: none"),
         (("--redis-url", "http://h"), "--redis-url: "),

@@ -13,6 +13,7 @@ import pytest
 from tests.redis.fakes import saying, serving
 
 from herdwatch import cli
+from herdwatch.bundle.location import bundle_root
 from herdwatch.stack import RedisServer
 
 Run = Callable[..., tuple[int, str, str]]
@@ -64,8 +65,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "--password-file: give password_env or password_file, not both",
     ),
     "a cache that is not configured": (
-        ["--cache", "other"],
-        "no cache 'other' in the default configuration, as there is no herdwatch.yaml here",
+        ["--cache", "other", "--config", str(bundle_root() / "herdwatch.yaml")],
+        f"no cache 'other' in {bundle_root()}/herdwatch.yaml; there is: cache",
     ),
     "a password that is not there": (
         ["--primary", "redis://127.0.0.1:1", "--password-env", "GONE", "--plan"],
@@ -171,12 +172,13 @@ class Terminal(io.StringIO):
 
 def test_on_a_terminal_it_asks_first(town: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     old, heir = town.pair()
-    for answer, code, then in (("n", 130, "slave"), ("y", 0, "master")):
+    for answer, code, then in (("n", 1, "slave"), ("y", 0, "master")):
         screen = Terminal()
         monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
         monkeypatch.setattr(sys, "stderr", screen)
         assert cli.run(["promote", "--primary", old.url, "--replica", heir.url]) == code
         assert "Do it? [y/N]" in screen.getvalue()
+        assert ("herdwatch: nothing was done, since the answer was no\n" in screen.getvalue()) == (answer == "n")
         assert role(heir) == then
 
 

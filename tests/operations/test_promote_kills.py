@@ -164,6 +164,27 @@ def test_the_primary_killed_while_writes_wait(town: Any, ask: Ask) -> None:
     assert (info(old)["role"], size(old)) == ("slave", 1000)
 
 
+def test_the_primary_killed_while_writes_wait_where_the_replica_may_not_be_cut_loose(town: Any, ask: Ask) -> None:
+    old, _, heir = town.held()
+    told: list[Step] = []
+    with heir.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-replicaof")
+
+    def tell(step: Step, _: str) -> None:
+        told.append(step)
+        if step is Step.STARTED:
+            old.kill()
+            town.close()
+
+    with pytest.raises(OperationError) as raised:
+        promote(ask(old, heir), tell=tell)
+    said = str(raised.value)
+    assert f"{old.address} died during the failover, and {heir.address} was not promoted: NOPERM" in said
+    assert f"{heir.address} is a replica of " in said
+    assert said.endswith(f"keep {old.address} from starting empty, or it wipes {heir.address}")
+    assert Step.CUT_LOOSE not in told
+
+
 def test_the_primary_that_comes_back_empty_while_writes_wait_wipes_nothing(town: Any, ask: Ask) -> None:
     old, gate, heir = town.held()
 

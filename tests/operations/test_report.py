@@ -63,7 +63,8 @@ def test_every_question_reads_what_is_exported_or_recorded(name: str) -> None:
     assert found
     for one in found:
         assert one.metric in {*metrics.BY_SAMPLE, *recorded, "herdwatch:capacity", "herdwatch:threshold"}
-        assert any(own.label == "cache" and own.value == 'a"b' for own in one.matchers)
+        of_all = (name, one.metric) == ("database_loads", "cache_database:loads:rate")
+        assert of_all != any(own.label == "cache" and own.value == 'a"b' for own in one.matchers)
 
 
 def test_a_name_is_no_pattern_and_ends_no_string() -> None:
@@ -96,7 +97,19 @@ def test_a_verdict_says_how_low_how_long_and_how_much() -> None:
     assert found.recovered == 420
     assert found.loads == Peak(700.0, 300)
     assert found.overload == 3.5
+    assert found.database_loads is None
     assert (found.keys_before, found.keys_lowest, found.keys_after) == (120.0, Peak(0.0, 180), 95.0)
+
+
+def test_a_database_is_overloaded_by_all_of_its_caches_together() -> None:
+    loads = {"loads": (0.0, 600.0, 600.0), "database_loads": (2_000.0, 900.0, 1_200.0), "capacity": (1_000.0,) * 3}
+    found = judged(10.0, **loads)
+    assert (found.loads, found.database_loads, found.overload) == (Peak(600.0, 60), Peak(1_200.0, 120), 1.2)
+    long = {name: curve + (None,) * (len(ASKED.grid) - 3) for name, curve in loads.items()}
+    shared = replace(story(), curves=long, verdict=verdict(NOW + 15.0, ASKED.grid, long))
+    said = "600 at +0s all caches of its database: 1.2k at +15s 1.2 times the capacity of 1k"
+    assert said in telling.as_text(report(shared))
+    assert "loads of all its caches" in telling.as_html(report(shared))
 
 
 @pytest.mark.parametrize(

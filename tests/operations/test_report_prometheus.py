@@ -101,6 +101,13 @@ def others() -> Iterator[Series]:
     carts = {"cache": CARTS, "team": "b", "instance": "10.0.0.9:6379"}
     yield Series("herdwatch:cache", {"cache": CARTS, "team": "b"}, scraped(1))
     yield Series("cache_start_time_seconds", carts, scraped(BEGAN - 50.0, (2_700, BEGAN + 2_690.0)))
+    # The database of carts is its own; that of users has loads of a calm cache too.
+    behind = {"team": "b", "database": "other"}
+    yield Series("herdwatch:capacity", {"cache": CARTS, **behind}, scraped(20))
+    yield Series("cache_database:loads:rate", {"cache": CARTS, **behind}, scraped(5, (2_711, 30)))
+    yield Series("herdwatch:capacity", {"cache": CALM, "team": "b", "database": "main"}, scraped(500))
+    calm = scraped(100, (1_400, 300), (2_000, 0))
+    yield Series("cache_database:loads:rate", {"cache": CALM, "team": "b", "database": "main"}, calm)
     yield Series("cache:requests:rate", {"cache": CARTS, "team": "b"}, scraped(10, until=1_500))
     yield Series("cache:hits:rate", {"cache": CARTS, "team": "b"}, scraped(9, until=1_500))
     for cache, rate in ((CALM, 5.0), ("restful", 0.0)):
@@ -173,9 +180,17 @@ def test_the_verdict_says_how_bad_it_was(past: str) -> None:
     assert after(found.sign) == KILLED
     assert found.ratio_before == pytest.approx(0.95)
     assert (found.ratio_lowest, found.loads) == (Peak(0.1, BEGAN + 1_215), Peak(900.0, BEGAN + 1_215))
-    assert (after(found.recovered), found.overload) == (1_815, 1.8)
+    assert (after(found.recovered), found.overload) == (1_815, 2.4)
     assert (found.keys_before, found.keys_lowest) == (200_000, Peak(100_000, BEGAN + 1_215))
     assert found.keys_after == 190_000
+
+
+def test_a_database_has_a_curve_of_its_own_where_other_caches_load_it_too(whole: Report) -> None:
+    users, carts = whole.stories
+    assert "database_loads" not in carts.curves
+    assert users.curves["database_loads"][::40] == (None, 150.0, 150.0, 1_200.0, 50.0, 50.0, 50.0)
+    assert users.curves["loads"][::40] == (None, 50.0, 50.0, 900.0, 50.0, 50.0, 50.0)
+    assert set(carts.curves["capacity"]) == {None, 20.0}
 
 
 def test_curves_have_gaps_where_there_was_no_sample_or_no_number(whole: Report, past: str) -> None:
@@ -230,7 +245,10 @@ def test_events_come_in_order_with_what_the_curves_say(whole: Report) -> None:
     assert (1_710, "CacheHitRateLow is over after 6m") in events
     assert (1_515, "a warm-up begins") in events
     assert (1_815, "the warm-up has ended") in events
-    assert "loads are at their most, 900 a second, 1.8 times the capacity" in texts
+    assert (1_215, "loads are at their most, 900 a second") in events
+    whole_database = "the loads of all caches of its database are at their most, 1.2k a second, 2.4 times the capacity"
+    assert (1_410, whole_database) in events
+    assert (2_715, "loads are at their most, 30 a second, 1.5 times the capacity") in events
     assert not any("CacheEvicting" in text for text in texts)
 
 
@@ -307,7 +325,7 @@ def test_of_more_caches_than_a_page_takes_the_first_are_drawn_and_the_others_nam
 def test_the_page_of_a_real_incident_is_the_same_each_time(past: str, whole: Report) -> None:
     page = telling.as_html(whole)
     assert telling.as_html(told(past)) == page
-    assert page.count("<figure>") == 7
+    assert page.count("<figure>") == 8
     assert "users &lt;&quot;&amp;&gt;|.*\\" in page
     read = json.loads(telling.as_json(whole))
     assert [one["cache"] for one in read["caches"]] == [USERS, CARTS]

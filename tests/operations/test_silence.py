@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests import pager
 from tests.operations.conftest import Town
+from tests.redis.fakes import Behaviour, serving
+from tests.unit.a_prometheus import cut_off, dripping, http, replying
 from tests.waiting import until
 
-from herdwatch import cli
+from herdwatch import cli, operations
 from herdwatch.cli.silencing import silenced
 from herdwatch.errors import CheckFailed, HerdwatchError, OperationError, UsageError
 from herdwatch.operations.promote import Outcome
 from herdwatch.operations.silence import Silence, silence
-from herdwatch.stack import AlertmanagerServer, RedisServer, Supervisor, free_port, http
+from herdwatch.stack import AlertmanagerServer, RedisServer, Supervisor, free_port
+from herdwatch.stack.http import get_json
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def test_one_cache_is_silent_and_the_others_are_not(
 
 def silences(server: AlertmanagerServer, cache: str, *, state: str = "active") -> list[str]:
     """Why each silence of this cache is there."""
-    found = http.get_json(f"{server.url}/api/v2/silences")
+    found = get_json(f"{server.url}/api/v2/silences")
     those = [one for one in found if one["matchers"][0]["value"] == cache and one["status"]["state"] == state]
     return [one["comment"] for one in those]
 
@@ -183,6 +187,39 @@ def test_without_an_alertmanager_the_work_does_not_begin(supervisor: Supervisor)
     assert "Traceback" not in str(refused.value)
     with pytest.raises(OperationError, match=r"does not answer|as no Alertmanager does"):
         silence([redis.address], "users", seconds=60, why="a test")
+
+
+TAKEN = http(200, '{"silenceID": "abc"}')
+TROUBLE: dict[str, tuple[Behaviour, str]] = {
+    "an error that is cut off": (cut_off(http(503, "x" * 1000)[:-900]), "does not answer: "),
+    "an error": (replying(http(400, "bad\nmatcher")), "answers 400: bad matcher"),
+    "a redirect": (replying(b"HTTP/1.1 302 X\r\nLocation: /login\r\n\r\n"), "answers 302: "),
+    "headers that drip": (dripping(TAKEN[:20], TAKEN[20:]), "does not answer: timed out"),
+    "a body that drips": (dripping(TAKEN[:-10], TAKEN[-10:]), "does not answer: timed out"),
+    "no silence": (replying(http(200, "[]")), "answers as no Alertmanager does"),
+}
+
+
+@pytest.mark.parametrize("sentence", TROUBLE)
+def test_what_one_alertmanager_has_taken_is_told_whatever_another_does(
+    sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations.silence, "SECONDS", 0.5)
+    behave, right = TROUBLE[sentence]
+    with serving(replying(TAKEN)) as good, serving(behave) as bad:
+        config = tmp_path / "herdwatch.yaml"
+        config.write_text(
+            "caches: [{name: users, url: 'redis://127.0.0.1'}]\n"
+            f"prometheus: {{alertmanagers: ['127.0.0.1:{good}', '127.0.0.1:{bad}']}}\n"
+        )
+        made = silenced("15m", "users", config, why="a test")
+        assert made is not None
+        assert made.ids == ((f"127.0.0.1:{good}", "abc"),)
+        left = replace(made, ids=((f"127.0.0.1:{bad}", "abc"),))
+        assert left.end() == left.still() or sentence == "no silence"
+    told = capsys.readouterr().err
+    assert f"amtool silence expire --alertmanager.url=http://127.0.0.1:{good} abc\n" in told
+    assert f"127.0.0.1:{bad} {right}" in told
 
 
 @pytest.mark.parametrize("time", ["", "15", "m", "-5m", "0s", "5h", "1.5h", "\u0661m", "15 m"])

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from tests.redis.fakes import INFO as INFO_TEXT
+from tests.redis.fakes import answering, bulk, serving
+from tests.unit.a_prometheus import dripping
 from tests.waiting import until
 
 from herdwatch import cli, reports
 from herdwatch.config import Cache
-from herdwatch.guard import Reporter, SyncGuard
+from herdwatch.guard import Reporter, SyncGuard, switches
 from herdwatch.operations.verify import Answer, Sight, answers, see
 from herdwatch.operations.verify.sight import Replica, Sample
 from herdwatch.prometheus import Access, Prometheus
@@ -74,6 +78,32 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
     "a switch is off": (
         sight(reports=(report(),), switches={"orders/singleflight": "OFF ", "refresh": "on"}),
         *("singleflight", "bad", "herdwatch:switches says off for orders/singleflight"),
+    ),
+    "a switch is off for all but who has one of his own": (
+        sight(reports=(report(),), switches={"singleflight": "off", "profiles/singleflight": "on"}),
+        *(
+            "singleflight",
+            "good",
+            "1 of 1); herdwatch:switches says off for singleflight and on for profiles/singleflight",
+        ),
+    ),
+    "a switch is off for one, who would else have it on": (
+        sight(reports=(report(),), switches={"singleflight": "on", "profiles/singleflight": "off"}),
+        *("singleflight", "bad", "1 of 1); herdwatch:switches says off for profiles/singleflight"),
+    ),
+    "a switch is off for others than its owner": (
+        sight(reports=(report(), report("orders")), switches={"singleflight": "off", "profiles/singleflight": "on"}),
+        *("singleflight", "bad", "says off for singleflight and on for profiles/singleflight"),
+    ),
+    "switches of something else are off": (
+        sight(
+            reports=(report(),), switches={"refresh": "off", "profiles/limiter": "off", "tea\x1b": "off", "tea": "off"}
+        ),
+        *("singleflight", "good", "1 of 1); herdwatch:switches says off for profiles/limiter, refresh"),
+    ),
+    "a switch that reads otherwise": (
+        sight(reports=(report(),), switches={"singleflight": "maybe"}),
+        *("singleflight", "good", "on in 1 of 1 processes (profiles 1 of 1)"),
     ),
     "what Prometheus scrapes counts": (
         sight(past=(enabled("api", 1), enabled("api", 0), enabled("republished", 0, "herdwatch"))),
@@ -225,6 +255,14 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
         sight(reports=(report(),), past=(enabled("profiles", 1), enabled("api", 1))),
         *("reports", "bad", "counted twice, scraped and by reports: profiles; keep one of the two"),
     ),
+    "a service that reports, and whose report the exporter tells": (
+        sight(reports=(report(),), past=(enabled("profiles", 1, job="herdwatch"), enabled("api", 1, job="anything"))),
+        *("reports", "good", "no service counts twice; reporting: 1, scraped: 1"),
+    ),
+    "a valkey": (
+        sight(info={**INFO, "redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.1.0"}),
+        *("redis", "note", "Valkey 8.1.0, primary"),
+    ),
     "each service once": (
         sight(reports=(report(),), past=(enabled("api", 1),), unreadable=2),
         *(
@@ -258,19 +296,19 @@ ANSWERS: dict[str, tuple[Sight, str, str, str]] = {
 @pytest.mark.parametrize("sentence", ANSWERS)
 def test_from_what_is_seen_follows(sentence: str) -> None:
     seen, question, verdict, text = ANSWERS[sentence]
-    (found,) = [one for one in answers(seen, application_job=JOB) if one.question == question]
+    (found,) = [one for one in answers(seen, cache_job="herdwatch") if one.question == question]
     assert (found.verdict, text in found.text) == (verdict, True), found
 
 
 def test_without_a_redis_nothing_else_is_known() -> None:
-    found = answers(sight(failure="Redis at h:1 does not answer"), application_job=JOB)
+    found = answers(sight(failure="Redis at h:1 does not answer"), cache_job="herdwatch")
     assert found[0] == Answer("redis", "bad", "Redis at h:1 does not answer", 0.0)
     assert {one.text for one in found[1:]} == {"—"}
 
 
 def test_without_a_redis_what_prometheus_knows_is_told_all_the_same() -> None:
     firing = Sample({"__name__": "ALERTS", "alertname": "CacheDown", "alertstate": "firing"}, 1, NOW)
-    found = answers(sight(failure="Redis is down", past=(enabled("api", 1), firing)), application_job=JOB)
+    found = answers(sight(failure="Redis is down", past=(enabled("api", 1), firing)), cache_job="herdwatch")
     assert [one.text for one in found if one.verdict != "unknown"] == [
         "Redis is down",
         "on in 1 of 1 processes (api 1 of 1)",
@@ -344,6 +382,75 @@ def test_nothing_that_does_not_answer_is_waited_for_longer_than_asked(
     assert code == 1
     assert told["answers"][0]["verdict"] == "bad"
     assert "(timeout)" in told["answers"][0]["text"]
+
+
+ODD = {"a number": b":1\r\n", "a list": b"*1\r\n:1\r\n", "nothing": b"$-1\r\n"}
+
+
+@pytest.mark.parametrize("sentence", ODD)
+def test_what_gives_no_info_is_no_redis(sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(answering({b"INFO": ODD[sentence]})) as port:
+        code = cli.run(["verify", "--redis-url", f"redis://127.0.0.1:{port}"])
+    out, err = capsys.readouterr()
+    assert f"!! redis         Redis at 127.0.0.1:{port} does not answer (protocol)" in out
+    assert (code, err) == (1, "herdwatch: cache cache: see to redis\n")
+
+
+@pytest.mark.parametrize("sentence", [*ODD, "a hash of numbers", "a hash of nothing", "a hash of lists"])
+def test_hashes_that_are_none_could_not_be_read(sentence: str) -> None:
+    odd = (
+        ODD.get(sentence)
+        or {
+            "a hash of numbers": b"*2\r\n:1\r\n:2\r\n",
+            "a hash of nothing": b"*2\r\n$-1\r\n$-1\r\n",
+            "a hash of lists": b"*2\r\n*0\r\n*0\r\n",
+        }[sentence]
+    )
+    asked = {f"HGETALL {key}".upper().encode(): odd for key in (reports.KEY, switches.KEY)}
+    with serving(answering(asked)) as port:
+        seen = asyncio.run(see(Cache(name="users", url=f"redis://127.0.0.1:{port}")))
+    assert (seen.failure, seen.reports, seen.switches) == ("", (), {})
+    assert (seen.reports_hidden, seen.switches_hidden) == ("could not be read", "could not be read")
+
+
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        (
+            "ip=::ffff:127.0.0.1,port={port},state=online,offset=890",
+            "1 of 1 warm: [::ffff:127.0.0.1]:{port} online, 10 b",
+        ),
+        (
+            "ip=127.0.0.1,port={port},state=online,offset=900",
+            "1 of 1 warm: 127.0.0.1:{port} online, 0 bytes behind, with 1",
+        ),
+        ("ip=no such host,port={port},state=online,offset=0", "for its keys (its address cannot be used)"),
+        ("ip=127.0.0.1,port=0,state=online,offset=0", "for its keys ("),
+    ],
+    ids=["IPv6", "IPv4", "no host", "no port"],
+)
+def test_a_replica_is_asked_at_whatever_address_it_has(line: str, right: str) -> None:
+    with serving(answering({})) as replica:
+        info = INFO_TEXT + f"slave0:{line.format(port=replica)}\r\n".encode()
+        with serving(answering({b"INFO": bulk(info)})) as port:
+            seen = asyncio.run(see(Cache(name="users", url=f"redis://127.0.0.1:{port}")))
+    (found,) = [one for one in answers(seen, cache_job="herdwatch") if one.question == "replica"]
+    assert right.format(port=replica) in found.text
+
+
+def test_a_prometheus_that_drips_its_headers_is_not_waited_for(shared: RedisServer) -> None:
+    """Its questions are in threads that are waited for at the end."""
+    ended: list[bool] = []
+
+    def behave(connection: socket.socket) -> None:
+        dripping(b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 50)(connection)
+        ended.append(True)
+
+    with serving(behave) as port:
+        api = Prometheus(Access.of(f"http://127.0.0.1:{port}"), seconds=0.3, pause=None)
+        seen = asyncio.run(see(Cache(name="users", url=shared.url), api, seconds=0.3))
+        assert not ended
+    assert "did not answer within 0.3 s" in seen.no_past
 
 
 def test_a_prometheus_that_is_not_there_is_said_and_the_rest_is_answered(shared: RedisServer) -> None:

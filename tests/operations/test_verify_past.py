@@ -56,7 +56,7 @@ def test_the_window_is_that_of_the_rules(interval: float) -> None:
     info = {"role": "master", "uptime_in_seconds": "90000", "db0": "keys=10"}
     baseline = Sample({"__name__": "cache_instance:keys:baseline", "instance": "h:1"}, 10.0, 1.0)
     sight = Sight("users", "h:1", 1.0, info=info, past=(baseline,))
-    found = {one.question: one.text for one in answers(sight, application_job="", scrape_interval=interval)}
+    found = {one.question: one.text for one in answers(sight, cache_job="herdwatch", scrape_interval=interval)}
     assert f"of the most of the last {Windows.of(interval).baseline} (10)" in found["how cold"]
 
 
@@ -88,7 +88,7 @@ def test_a_real_prometheus_knows_it_too(supervisor: Supervisor, tmp_path: Path) 
     api = Prometheus(Access.of(prometheus.url), seconds=5, pause=None)
     sight = asyncio.run(see(Cache(name="users", url=server.url), api, seconds=5))
     assert (sight.before, sight.since) == (9000, None)
-    (cold,) = [one for one in answers(sight, application_job="") if one.question == "how cold"]
+    (cold,) = [one for one in answers(sight, cache_job="herdwatch") if one.question == "how cold"]
     assert (cold.verdict, "0 keys, 0% of the most before it started (9,000)" in cold.text) == ("bad", True)
 
 

@@ -96,8 +96,8 @@ def test_a_loader_that_fails_for_some_keys_stops_nothing_and_its_words_are_not_t
     outcome = run(server, Database(failing=failing))
     assert stored(server) == set(NAMES) - failing
     assert outcome.state.failures == Counter(ConnectionError=10)
-    assert len(outcome.state.first_failed) == 5
-    assert set(outcome.state.first_failed) < failing
+    assert len(outcome.state.first("failures")) == 5
+    assert set(outcome.state.first("failures")) < failing
     assert "hunter2" not in repr(outcome)
 
 
@@ -108,11 +108,28 @@ def test_a_database_that_fails_for_every_key_is_left_in_peace(server: RedisServe
     assert 20 <= len(database.asked) <= 25
 
 
-def test_keys_that_always_fail_among_warm_ones_do_not_stop_a_second_run(server: RedisServer) -> None:
-    failing = frozenset(NAMES[::5])
-    run(server, Database(failing=failing), max_failures=30, speed=Speed(concurrency=1, pause=0))
-    again = run(server, Database(failing=failing), max_failures=30, speed=Speed(concurrency=1, pause=0))
-    assert (again.stopped, again.state.warm, again.state.failed) == ("", 400, 100)
+@pytest.mark.parametrize("speed", [Speed(concurrency=1, pause=0), FAST], ids=["one at a time", "all at once"])
+def test_keys_that_always_fail_among_warm_ones_do_not_stop_a_second_run(server: RedisServer, speed: Speed) -> None:
+    failing = frozenset(NAMES[::20])
+    run(server, Database(failing=failing), speed=speed)
+    again = run(server, Database(failing=failing), max_failures=20, speed=speed)
+    assert (again.stopped, again.state.warm, again.state.failed) == ("", 475, 25)
+
+
+@pytest.mark.parametrize("every", [10, 2])
+def test_a_database_that_is_down_is_left_in_peace_however_many_keys_are_warm(server: RedisServer, every: int) -> None:
+    run(server, Database(), NAMES[::every])
+    database = Database(failing=frozenset(NAMES))
+    outcome = run(server, database, max_failures=20, speed=Speed(concurrency=1, pause=0))
+    assert outcome.stopped == "the last 20 loads failed, one after the other"
+    assert 20 <= len(database.asked) <= 30
+
+
+def test_one_failure_ends_it_where_one_is_too_many_though_keys_before_it_are_warm(server: RedisServer) -> None:
+    run(server, Database(), NAMES[:100])
+    database = Database(failing=frozenset(NAMES))
+    assert run(server, database, max_failures=1, speed=Speed(concurrency=1, pause=0)).stopped
+    assert database.asked == [NAMES[100]]
 
 
 def test_a_user_who_may_not_is_told_at_once_and_nothing_is_loaded(server: RedisServer) -> None:

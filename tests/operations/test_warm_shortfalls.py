@@ -109,14 +109,25 @@ def test_a_value_that_cannot_be_stored_is_not_what_the_loader_raised(server: Red
             raise LookupError
         return {key} if key in NAMES[2:5] else key
 
-    outcome = run(server, load)
+    outcome = run(server, load, speed=Speed(concurrency=1, pause=0))
     told = as_text(outcome)
-    assert "what the loader raised: 1 LookupError" in told
-    assert "what the guard raised for values that it cannot store: 3 TypeError" in told
+    assert told.splitlines()[2:] == [
+        "what the loader raised: 1 LookupError; the first of these keys: user:1",
+        "what the guard raised for values that it cannot store: 3 TypeError; "
+        "the first of these keys: user:2, user:3, user:4",
+    ]
     assert outcome.problems == [
         "1 keys are not warm because the loader failed",
         "3 keys are not warm because the guard cannot store their values",
     ]
+
+
+def test_a_key_cannot_write_to_the_terminal(server: RedisServer) -> None:
+    def load(_: str) -> str:
+        raise LookupError
+
+    told = as_text(run(server, load, Keys(("user:\x1b[2J\u202e",), "a test")))
+    assert told.endswith("the first of these keys: user:\\x1b[2J\\u202e")
 
 
 def test_a_loader_that_ends_the_process_has_failed(server: RedisServer) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.redis import fakes
 
 from herdwatch.cli import run
 from herdwatch.collector import CacheCollector, Scrape, sentence
@@ -130,12 +132,28 @@ def test_one_scrape_on_the_terminal_says_what_is_wrong(
         client.set("herdwatch:reports", "no hash")
     assert run([*base, redis.url, "--password-file", str(tmp_path / "right")]) == 0
     assert capsys.readouterr().err == (
-        "herdwatch: cache cache: no reports (other): see the log of Redis; a herdwatch:reports that is no hash must be "
-        "deleted\n"
+        "herdwatch: cache cache: no reports (other): see its log and rename-command; a herdwatch:reports that is no "
+        "hash must be deleted\n"
     )
 
     assert run([*base, f"redis://127.0.0.1:{free_port()}"]) == 1
     assert "nothing listens there" in capsys.readouterr().err
+
+
+def assert_lacks(found: Scrape, command: str) -> None:
+    assert_down(found, "other")
+    assert re.match(
+        rf"cache users: Redis at 127\.0\.0\.1:\d+ has no command {command}: its rename-command", found.detail
+    )
+
+
+def test_a_command_that_redis_was_made_to_forget_is_named(supervisor: Supervisor) -> None:
+    redis = RedisServer(supervisor, "--rename-command", "SELECT", "hidden", name="no-select")
+    assert_lacks(scrape(f"redis://{redis.address}/1"), "SELECT")
+    for quoted in (b"'INFO'", b"`INFO`"):
+        unknown = b"-ERR unknown command %b, with args beginning with: \r\n" % quoted
+        with fakes.serving(fakes.answering({b"INFO": unknown})) as port:
+            assert_lacks(scrape(f"redis://127.0.0.1:{port}"), "INFO")
 
 
 @pytest.mark.parametrize("why", FAILURE_REASONS)

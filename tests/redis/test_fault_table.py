@@ -149,6 +149,7 @@ NOPERM = b"-NOPERM this user has no permissions to run the 'info' command or its
 NUMBERS = dict.fromkeys((b"INFO", b"INFO COMMANDSTATS", b"HGETALL HERDWATCH:REPORTS"), b":7\r\n")
 NO_STATS = {b"INFO COMMANDSTATS": NOPERM, b"HGETALL HERDWATCH:REPORTS": b"*0\r\n"}
 ODD_REPORTS = {b"INFO COMMANDSTATS": fakes.bulk(b""), b"HGETALL HERDWATCH:REPORTS": b":7\r\n"}
+LATE = {"commandstats": "timeout", "reports": "timeout"}
 
 # What a plain Redis does with the beginning of a TLS handshake depends on whether its random bytes hold a line break.
 FAULTS = (
@@ -190,6 +191,7 @@ FAULTS = (
         user="herdwatch",
         password=PASSWORD,
     ),
+    up("it says no more after INFO", fake(fakes.saying(fakes.bulk(fakes.INFO))), LATE),
     up("the key of the reports is no hash", mistyped, {"reports": "other"}),
     up("the reports are a number", fake(fakes.answering(ODD_REPORTS)), {"reports": "protocol"}),
 )

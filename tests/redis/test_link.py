@@ -18,7 +18,7 @@ from herdwatch.collector.failures import reason
 from herdwatch.collector.link import Link
 from herdwatch.collector.resp import _packed
 from herdwatch.config import Cache
-from herdwatch.stack import RedisServer
+from herdwatch.stack import RedisServer, Supervisor
 
 GENEROUS_SECONDS = 20
 INFO = [("INFO",)]
@@ -100,6 +100,23 @@ def test_what_breaks_after_the_first_reply_costs_only_the_rest() -> None:
     assert [reason(error) for error in rest] == ["protocol", "protocol"]
 
 
+def test_replies_that_do_not_come_in_time_cost_none_that_did_and_are_not_asked_for_again() -> None:
+    asked: list[bytes] = []
+
+    def behave(connection: socket.socket) -> None:
+        while request := connection.recv(65_536):
+            asked.append(request)
+            connection.sendall(fakes.bulk(fakes.INFO) * len(asked))
+
+    async def work(link: Link) -> list[Any]:
+        await link.ask(INFO)
+        return await link.ask([*INFO * 3], patience=0.2, within=0.5)
+
+    with fakes.serving(behave) as port:
+        *known, late = run(work, at(port))
+    assert (known, reason(late), len(asked)) == ([fakes.INFO] * 2, "timeout", 2)
+
+
 def test_after_more_replies_than_commands_nothing_is_read_from_that_connection() -> None:
     with fakes.serving(fakes.saying(b"+one\r\n+two\r\n")) as port:
         assert run(twice, at(port)) == [b"one", b"one"]
@@ -145,6 +162,20 @@ def test_a_private_authority_and_a_client_certificate_are_taken_from_files(tmp_p
     with fakes.serving(secured(theirs, authority=ours.certificate)) as port:
         assert scrape(port, **presenting).failure is None
         assert scrape(port, **trusting).failure in ("tls", "other")
+
+
+def test_the_database_of_a_socket_s_url_is_selected(supervisor: Supervisor, tmp_path: Path) -> None:
+    redis = RedisServer(supervisor, "--unixsocket", str(tmp_path / "redis.sock"), name="socket")
+    cache = Cache(name="users", url=f"unix://{tmp_path}/redis.sock?db=5")
+    assert run(lambda link: link.ask([("SET", "here", "x")]), cache) == [b"OK"]
+    assert (cache.instance, cache.logical_database) == (f"{tmp_path}/redis.sock", 5)
+    with redis.client(db=5) as client:
+        assert client.get("here") == b"x"
+
+
+def test_no_command_has_no_reply_and_waits_for_none(shared: RedisServer) -> None:
+    cache = Cache(name="users", url=shared.url)
+    assert run(lambda link: link.ask([]), cache) == []
 
 
 def test_a_password_is_not_remembered_with_the_commands(shared: RedisServer, tmp_path: Path) -> None:

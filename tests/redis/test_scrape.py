@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from tests.waiting import until
 
 from herdwatch import config as configuration
-from herdwatch import reports
+from herdwatch import reports, server
 from herdwatch.bundle.location import bundle_root
 from herdwatch.collector import CacheCollector, Scrape
 from herdwatch.config import Cache
@@ -171,6 +171,20 @@ def test_promtool_accepts_the_text_format(shared: RedisServer, path: str) -> Non
     text = page(shared, path)
     assert Promtool().check_metrics(text).problems == ()
     assert "_created" not in text
+
+
+def test_promtool_accepts_several_caches_on_the_terminal_and_each_is_named(
+    shared: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(7, shared, enabled=1)
+    caches = [{"name": name, "url": shared.url, "team": name * 2} for name in "ab"]
+    server.once(configuration.parse(json.dumps({"caches": caches}), "caches.json"))
+    text = capsys.readouterr().out
+    assert Promtool().check_metrics(text).problems == ()
+    for name in "ab":
+        target = f'cache="{name}",instance="{shared.address}"'
+        assert f'\ncache_up{{{target},team="{name}{name}"}} 1.0\n' in text
+        assert f'\nsingleflight_enabled{{{target},service="app",team="{name}{name}"}} 1.0\n' in text
 
 
 def test_both_formats_say_the_same(shared: RedisServer) -> None:

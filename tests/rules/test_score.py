@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from herdwatch import cli
+from herdwatch.errors import ToolError
 from herdwatch.promtool import Promtool
 from herdwatch.proof.catalogue import INCIDENTS
 from herdwatch.proof.known import KNOWN
 from herdwatch.proof.names import translate
 from herdwatch.proof.plays import Series
 from herdwatch.proof.score import PHASES, PLAY_TIMEOUT, Score, reason, score
-from herdwatch.proof.trials import RuleSet, run
+from herdwatch.proof.trials import RuleSet, run, run_recordings
 
 OURS = RuleSet("herdwatch")
 STEP = 15
@@ -51,6 +53,33 @@ def test_incidents_that_share_a_play_are_judged_as_they_are_alone(ours: Score) -
         )
         assert alone.phase == together.phase
         assert [one for one in alone.firings if one.alert != "HerdwatchWatchdog"] == list(together.firings)
+
+
+class Interrupted(Promtool):
+    """One whose first run is interrupted, and whose others end only when they are told to."""
+
+    def __init__(self) -> None:
+        self.first, self.stopped = threading.Lock(), threading.Event()
+
+    def answers(self, path: Path) -> str:
+        if self.first.acquire(blocking=False):
+            raise KeyboardInterrupt
+        assert self.stopped.wait(20)
+        raise ToolError(f"{path} was given up")
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+def test_an_interrupt_ends_what_is_played_at_the_same_time() -> None:
+    promtool = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        run(OURS, [one for one in INCIDENTS if one.alone][:2], promtool=promtool, interval=15, phases=PHASES[15])
+    assert promtool.stopped.is_set()
+    promtool = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        run_recordings(promtool=promtool)
+    assert promtool.stopped.is_set()
 
 
 SEED = """

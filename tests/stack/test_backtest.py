@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,24 @@ def test_a_history_that_begins_too_late_is_told_and_a_cache_without_any_is_left_
     assert "1d were asked for; its history begins " in text
     assert "without any data, and left out: dusk.users, sessions\n" in text
     assert "nobody would have been paged" in text
+
+
+def test_a_target_that_was_first_scraped_after_others_is_no_page_at_the_beginning_of_a_history() -> None:
+    world = World("dawn", interval=INTERVAL)
+    world.run(evening)
+    exporters = {"job": "herdwatch-exporter"}.items()
+    series = [
+        replace(one, points=[(at, value) for at, value in one.points if at > 50 or not exporters <= one.labels.items()])
+        for one in world.play("d").series
+    ]
+    with Supervisor() as supervisor:
+        write_blocks(supervisor.folder, [(AFTERNOON, Play("d", series, world.now))])
+        (supervisor.folder / "prometheus.yml").write_text("global: {}\n")
+        access = backtest.Access.of(PrometheusServer(supervisor, supervisor.folder / "prometheus.yml").url)
+        period = AFTERNOON - 3_600, AFTERNOON + 300
+        found = backtest.run(access, backtest.of_config(trials.configuration([world], INTERVAL), period, INTERVAL))
+    assert plain(found.firings, AFTERNOON, 300) == []
+    assert found.pages == []
 
 
 def test_one_cache_of_several_is_narrowed_to(past: Remembered) -> None:

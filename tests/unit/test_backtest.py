@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from herdwatch.errors import CheckFailed, UsageError
-from herdwatch.proof.backtest import backtesting, pieces, samples, times
+from herdwatch.proof.backtest import pieces, samples, times
 from herdwatch.proof.backtest.clock import shifted
+from herdwatch.proof.backtest.history import History
 from herdwatch.proof.backtest.needs import Needs
 from herdwatch.proof.backtest.pages import pages
 from herdwatch.proof.backtest.report import span
 from herdwatch.proof.backtest.samples import Window
+from herdwatch.proof.parallel import parallel
 from herdwatch.proof.plays import Firing
 
 NOW = 1_800_000_000.0
@@ -272,20 +275,37 @@ def test_a_length_of_time_is_told_in_its_two_largest_units(seconds: int, text: s
 
 
 def test_an_interrupt_gives_up_what_runs_and_begins_nothing_more() -> None:
-    parts = pieces.cut(0, 0, 3_000, past=0, series=1, evaluation=15, length=300)
     given_up = threading.Event()
     begun: list[int] = []
 
-    def one(piece: pieces.Piece) -> backtesting.Told:
-        begun.append(piece.start)
-        if piece.start > 0:
+    def one(number: int) -> None:
+        begun.append(number)
+        if number:
             assert given_up.wait(20)
-        return backtesting.Told((), {}, ())
 
-    def interrupted() -> None:
+    def interrupted(_: None) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        backtesting.parallel(parts, one, workers=2, give_up=[given_up.set], done=interrupted)
+        parallel(one, range(10), workers=2, give_up=[given_up.set], done=interrupted)
     assert given_up.is_set()
     assert len(begun) <= 3
+
+
+class Since:
+    """A Prometheus whose series begin at a second."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def query_range(self, _: str, start: int, end: int, step: int) -> list[dict[str, Any]]:
+        return [{"values": [(at, "1") for at in range(start, end + 1, step) if at >= self._first]}]
+
+    def series(self, *_: object) -> list[dict[str, str]]:
+        return []
+
+
+def test_a_history_is_found_to_begin_where_it_does_also_right_before_a_coarse_step() -> None:
+    needs = Needs.of("groups: [{name: g, rules: [{alert: A, expr: x > 1}]}]", "rules.yml")
+    begins = History(Since(1_035), needs).extent(0, 0, 52_000).begins  # type: ignore[arg-type]
+    assert 1_035 <= begins < 1_050

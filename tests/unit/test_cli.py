@@ -29,6 +29,7 @@ SECONDS = 30.0
 
 Run = Callable[..., tuple[int, str, str]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(herdwatch.__file__).parents[1])}
+DEFAULT = bundle_root() / "herdwatch.yaml"
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 
 
@@ -149,12 +150,12 @@ def test_a_wrong_configuration_is_told_with_file_line_and_path(run: Run, tmp_pat
 
 
 def test_rendering_lists_what_it_wrote_and_then_nothing_is_stale(run: Run, tmp_path: Path) -> None:
-    code, out, err = run("render", "--out", "out")
+    code, out, err = run("render", "--out", "out", "--config", DEFAULT)
     written = {line.removeprefix("wrote ") for line in out.splitlines()}
     assert (code, err) == (0, "")
     assert written == {str(path.relative_to(tmp_path)) for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert run("render", "--out", "out") == (0, "", "")
-    code, out, err = run("render", "--check", "--out", "out")
+    assert run("render", "--out", "out", "--config", DEFAULT) == (0, "", "")
+    code, out, err = run("render", "--check", "--out", "out", "--config", DEFAULT)
     assert (code, out, err) == (0, f"{len(written)} rendered files are in step with their templates\n", "")
 
 
@@ -170,7 +171,7 @@ def test_a_stale_file_fails_the_check_and_is_named(run: Run, tmp_path: Path) -> 
 
 def test_a_file_where_the_bundle_should_go_is_told_with_exit_code_2(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("in the way")
-    code, out, err = run("render", "--out", "out")
+    code, out, err = run("render", "--out", "out", "--config", DEFAULT)
     assert (code, out) == (2, "")
     assert re.fullmatch(r"out\S*: cannot be written: Not a directory", told(err))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -296,5 +297,26 @@ def test_the_default_configuration_is_that_of_the_bundle(run: Run, monkeypatch: 
         served.append((read().exporter.listen, runbooks))
 
     monkeypatch.setattr(server, "serve", serve)
-    assert run("exporter", "--listen", "127.0.0.1:0") == (0, "", "")
-    assert served == [("127.0.0.1:0", bundle_root() / "runbooks")]
+    code, out, err = run("exporter", "--listen", "127.0.0.1:0")
+    assert (code, out, served) == (0, "", [("127.0.0.1:0", bundle_root() / "runbooks")])
+    assert told(err).startswith(f"{Path.cwd()} has no herdwatch.yaml; the default one is taken, {DEFAULT}; ")
+
+
+def scraped_once(*redirections: str) -> subprocess.CompletedProcess[str]:
+    """`exporter --once` in a shell whose terminal shows ASCII alone."""
+    command = f"{sys.executable} -m herdwatch exporter --once --config caches.yaml {' '.join(redirections)}"
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    return subprocess.run(["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, timeout=SECONDS)
+
+
+def test_what_a_terminal_cannot_show_is_replaced_and_a_closed_one_is_shown_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    caches = [f"  - {{name: {name}, url: 'unix:///nowhere/{name}', team: Käse}}\n" for name in "ab"]
+    Path("caches.yaml").write_text("caches:\n" + "".join(caches), encoding="utf-8")
+    shown, closed = scraped_once(), scraped_once(">&-")
+    assert 'cache_up{cache="b",instance="/nowhere/b",team="K?se"} 0.0' in shown.stdout
+    for ended in (shown, closed):
+        assert (ended.returncode, ended.stderr.count("nothing listens there")) == (1, 2)
+        assert "Traceback" not in ended.stderr

@@ -132,6 +132,8 @@ WRONG = {
     "a Redis URL without a host": (located("redis://"), 3, "caches[0].url", "as in redis://127.0.0.1:6379/0"),
     "a Redis URL with a path": (located("redis://h/main"), 3, "caches[0].url", "the number of a database"),
     "a Redis URL with an option": (located("redis://h/0?db=1"), 3, "caches[0].url", "options are keys of the cache"),
+    "a socket's URL with an option": (located("unix:///s?db=1&x=2"), 3, "caches[0].url", "names a database and no"),
+    "a socket's URL with a database that is none": (located("unix:///s?db=x"), 3, "caches[0].url", "redis.sock?db=1"),
     "a Redis URL with a template": (located('"redis://{{h}}"'), 3, "caches[0].url", "no space, quote or brace"),
     "a Redis URL that ends with a line break": (located(r'"redis://h\n"'), 3, "caches[0].url", "no space, quote"),
     "a Redis URL with a port out of range": (located("redis://h:70000"), 3, "caches[0].url", "a number up to 65535"),
@@ -378,9 +380,10 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_password_is_read_from_a_file_without_its_last_line_break(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("hunter2\n")
     one = Cache(name="users", url="redis://h", password_file=tmp_path / "secret")
-    assert one.password() == "hunter2"
+    for written in ("hunter2\n", "\ufeffhunter2\r\n"):  # as Windows writes it
+        (tmp_path / "secret").write_text(written, encoding="utf-8")
+        assert one.password() == "hunter2"
 
 
 @pytest.mark.parametrize(

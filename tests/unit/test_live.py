@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.redis.fakes import answering as redis_answering
+from tests.redis.fakes import serving
 from tests.unit.a_prometheus import answering, found
 
 from herdwatch.bundle import pages
@@ -99,6 +101,16 @@ def test_a_redis_that_is_down_is_told_and_the_page_is_there(client: TestClient) 
     assert "does not answer (refused)" in page.row("redis")[2]
     assert page.row("replica")[2:] == ["—", "—"]
     assert "Mitigation" in answer.text
+
+
+@pytest.mark.parametrize("odd", [b":1\r\n", b"*2\r\n:1\r\n:2\r\n", b"$-1\r\n"])
+@pytest.mark.parametrize("command", [b"INFO", b"HGETALL HERDWATCH:REPORTS", b"HGETALL HERDWATCH:SWITCHES"])
+def test_a_redis_that_answers_something_else_costs_no_page(odd: bytes, command: bytes) -> None:
+    with serving(redis_answering({command: odd})) as port, exporter(f"redis://127.0.0.1:{port}") as client:
+        answer = client.get("/runbooks/CacheRestarted")
+    assert answer.status_code == 200
+    assert ("does not answer (protocol)" in answer.text) == (command == b"INFO")
+    assert ("could not be read" in answer.text) == (command != b"INFO")
 
 
 def test_a_prometheus_that_is_down_costs_the_page_nothing_but_its_values(shared: RedisServer) -> None:

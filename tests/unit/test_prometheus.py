@@ -5,20 +5,29 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import ssl
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.unit.a_prometheus import answering, found, http
+from tests.certificates import Pair, self_signed
+from tests.redis.fakes import serving
+from tests.unit.a_prometheus import answering, cut_off, dripping, found, http
 
 from herdwatch import prometheus
 from herdwatch.config import Config, parse
-from herdwatch.errors import CheckFailed, ConfigError, UsageError
+from herdwatch.errors import CheckFailed, ConfigError, StackError, UsageError
 from herdwatch.prometheus import Access, Prometheus, access_to
 from herdwatch.proof import backtest
 from herdwatch.proof.backtest.history import Extent, History
 from herdwatch.proof.backtest.needs import Needs
 from herdwatch.proof.backtest.samples import Window
+from herdwatch.stack import http as simple
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return self_signed(tmp_path_factory.mktemp("tls"), "prometheus")
 
 
 def failed(status: int, error: str) -> bytes:
@@ -40,6 +49,18 @@ WRONG: dict[str, tuple[bytes, str, int]] = {
     "a wrong query": (failed(400, "parse error\nat 3"), "answers 400: parse error at 3", 1),
     "a query that is too slow": (failed(503, "query timed out"), "answers 503: query timed out", 2),
     "a gateway that is": (http(504, "", "text/plain"), "answers 504: no whole answer", 2),
+    "a value that is a number": (found({"metric": {}, "value": [1, 1]}), "answers 200, but not as Prometheus's", 1),
+    "a value that is none": (found({"metric": {}, "values": [[1, "many"]]}), "answers 200, but not as Prometheus's", 1),
+    "values that are no pairs": (found({"metric": {}, "values": [[1]]}), "answers 200, but not as Prometheus's", 1),
+    "values that are no list": (found({"metric": {}, "values": 5}), "answers 200, but not as Prometheus's", 1),
+    "a time that is none": (found({"metric": {}, "values": [["a", "1"]]}), "answers 200, but not as Prometheus's", 1),
+    "a time that never comes": (
+        found({"metric": {}, "value": [1e300, "1"]}),
+        "answers 200, but not as Prometheus's",
+        1,
+    ),
+    "labels that are a list": (found({"metric": []}), "answers 200, but not as Prometheus's", 1),
+    "a label that is a number": (found({"metric": {"cache": 5}}), "answers 200, but not as Prometheus's", 1),
     "half an answer": (found({"metric": {}})[:-9], "answers 200: no whole answer", 2),
     "no HTTP": (b"+PONG\r\n", "cannot be reached, or hangs up", 2),
     "nothing": (b"", "cannot be reached, or hangs up", 2),
@@ -64,13 +85,61 @@ def test_what_fails_once_is_asked_again() -> None:
         assert asked(url) == [{"metric": {"a": "b"}, "values": []}]
 
 
-def test_silence_and_an_answer_that_drips_have_a_deadline() -> None:
+def test_silence_has_a_deadline() -> None:
     with (
         answering(lambda _: None) as (url, requests),
         pytest.raises(CheckFailed, match=r"did not answer within 0\.2 s"),
     ):
         asked(url, seconds=0.2)
     assert len(requests) == 2
+
+
+UP = found({"metric": {"a": "b"}, "values": []})
+
+
+@pytest.mark.parametrize("begins", [0, 20, UP.index(b"{")], ids=["status", "headers", "body"])
+@pytest.mark.parametrize("secured", [False, True], ids=["http", "https"])
+def test_an_answer_that_drips_has_the_same_deadline(begins: int, secured: bool, pair: Pair) -> None:
+    """Whoever waits for longer sees it end in the middle."""
+    drip = dripping(UP[:begins], UP[begins : begins + 40])
+
+    def behave(connection: socket.socket) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.certificate, pair.key)
+        with context.wrap_socket(connection, server_side=True) as over_tls:
+            drip(over_tls)
+
+    with serving(behave if secured else drip) as port:
+        access = Access.of(f"http{'s' * secured}://127.0.0.1:{port}", ca_file=pair.certificate if secured else None)
+        with pytest.raises(CheckFailed, match=r"did not answer within 0\.4 s"):
+            Prometheus(access, seconds=0.4, pause=None).query("up", 1)
+
+
+def test_an_answer_over_tls_is_read(pair: Pair) -> None:
+    def behave(connection: socket.socket) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.certificate, pair.key)
+        with context.wrap_socket(connection, server_side=True) as over_tls:
+            over_tls.recv(65_536)
+            over_tls.sendall(UP)
+
+    with serving(behave) as port:
+        url = f"https://127.0.0.1:{port}"
+        assert Prometheus(Access.of(url, ca_file=pair.certificate)).query("up", 1) == [
+            {"metric": {"a": "b"}, "values": []}
+        ]
+        with pytest.raises(CheckFailed, match="its certificate is not trusted"):
+            Prometheus(Access.of(url)).query("up", 1)
+
+
+def test_an_error_that_is_cut_off_is_told_by_its_status() -> None:
+    for status, right in ((401, "it wants other credentials"), (503, "no whole answer")):
+        half = http(status, "x" * 1000)[:-900]
+        with serving(cut_off(half)) as port:
+            with pytest.raises(CheckFailed, match=f"answers {status}: {right}"):
+                asked(f"http://127.0.0.1:{port}")
+            with pytest.raises(StackError, match="does not answer"):
+                simple.get(f"http://127.0.0.1:{port}")
 
 
 def test_nobody_at_the_address_is_told() -> None:
@@ -235,3 +304,19 @@ def test_what_is_too_much_is_fetched_by_halves() -> None:
     assert refused == [3_600]
     [series] = past.play.series
     assert [second for second, _ in series.points] == [at + (at % 15 == 0) for at in range(0, 3_600, 100)]
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf"])
+def test_a_count_that_is_no_number_counts_nothing(value: str) -> None:
+    needs = Needs.of(RULES, "mine.yml")
+
+    def answer(text: str) -> bytes:
+        if "/series?" in text:
+            return http(200, '{"status": "success", "data": []}')
+        return found({"metric": {}, "values": [[86_400, value]]}, {"metric": {}, "value": [86_400, value]})
+
+    with answering(answer) as (url, _):
+        history = History(Prometheus(Access.of(url)), needs)
+        extent = history.extent(86_400, 86_400, 90_000)
+        assert (extent.series, extent.missing) == (0, ["x"])
+        assert history.window(extent, Window(86_400, 90_000, 15)).holes == ((86_400, 90_000),)

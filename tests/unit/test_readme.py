@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 import yaml
 
 from herdwatch import config as configuration
-from herdwatch.bundle import pages, rules
+from herdwatch.bundle import alertmanager, pages, rules
 from herdwatch.bundle.location import bundle_root
 from herdwatch.cli import app
 from herdwatch.collector.acl import setuser
@@ -20,12 +22,21 @@ from herdwatch.drill.replay.session import SHORT
 from herdwatch.drill.replay.telling import HEADS
 from herdwatch.proof.catalogue import INCIDENTS
 from herdwatch.proof.known import KNOWN
+from herdwatch.tools import find
 
 ROOT = bundle_root()
 README = (ROOT / "README.md").read_text()
 BLOCKS = pages.code_blocks(README)
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+RULES = "alerts/herdwatch.rules.yml"
 DOCUMENTS = ["README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+def block(key: str) -> Any:
+    """The YAML of the README that has this key."""
+    written = [yaml.safe_load(text) for language, text in BLOCKS if language == "yaml"]
+    [found] = [one for one in written if key in one]
+    return found
 
 
 def commands() -> list[str]:
@@ -53,10 +64,10 @@ def test_a_block_of_commands_is_valid_bash(text: str) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    [rule.name for rule in rules.load((ROOT / "alerts/herdwatch.rules.yml").read_text(), "rules") if rule.is_alert],
+    [rule.name for rule in rules.load((ROOT / RULES).read_text(), "rules") if rule.is_alert],
 )
 def test_every_alert_stands_in_the_table_with_its_severity(rule: str) -> None:
-    found = rules.load((ROOT / "alerts/herdwatch.rules.yml").read_text(), "rules")
+    found = rules.load((ROOT / RULES).read_text(), "rules")
     severity = next(one.labels["severity"] for one in found if one.name == rule)
     assert re.search(rf"^\| \[{rule}\]\(runbooks/{rule}\.md\) \| {severity} \|", README, re.MULTILINE)
 
@@ -69,13 +80,28 @@ def test_every_link_between_documents_leads_somewhere(document: str) -> None:
 
 
 def test_the_scrape_configuration_of_the_readme_is_that_of_the_bundle() -> None:
-    (shown,) = (yaml.safe_load(text) for language, text in BLOCKS if language == "yaml")
+    shown = block("scrape_configs")
     rendered = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())
     assert shown["rule_files"] == rendered["rule_files"]
     for mine, theirs in zip(shown["scrape_configs"], rendered["scrape_configs"], strict=True):
-        assert mine.items() <= {**theirs, "http_sd_configs": mine.get("http_sd_configs")}.items()
-        for sd, rendered_sd in zip(mine.get("http_sd_configs", []), theirs.get("http_sd_configs", []), strict=True):
-            assert sd["url"] == rendered_sd["url"]
+        assert mine == theirs
+
+
+def test_an_alertmanager_of_one_s_own_takes_the_routes_of_the_bundle_under_one_of_its_own(tmp_path: Path) -> None:
+    config, shown = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text()), block("route")["route"]
+    [ours] = shown["routes"]
+    assert {name: ours[name] for name in ("receiver", "group_by")}.items() <= config["route"].items()
+    ours["routes"] = config["route"]["routes"]
+    config["route"] = {"receiver": "everybody", "group_by": ["alertname"], "routes": [ours]}
+    config["receivers"].append({"name": "everybody"})
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(yaml.safe_dump(config))
+    shutil.copy(ROOT / "alerts/herdwatch.tmpl", tmp_path)
+    alerts = [rule for rule in rules.load((ROOT / RULES).read_text(), "rules") if rule.is_alert]
+    assert list(alertmanager.problems(path, find("amtool"), alerts)) == []
+    ours["matchers"] = ['alertname=~"Cache.+"']
+    path.write_text(yaml.safe_dump(config))
+    assert any("HerdwatchWatchdog" in problem for problem in alertmanager.problems(path, find("amtool"), alerts))
 
 
 def test_the_acl_rule_of_the_readme_is_that_of_the_cache_that_it_scrapes() -> None:

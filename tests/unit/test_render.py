@@ -19,7 +19,7 @@ from herdwatch.bundle.location import CONTENT_ROOMS, bundle_root
 from herdwatch.bundle.render import render_bundle, stale, write
 from herdwatch.bundle.templates import environment, render, yaml_scalar
 from herdwatch.bundle.windows import Windows, duration
-from herdwatch.config import Config, load
+from herdwatch.config import Config, load, parse
 from herdwatch.errors import CheckFailed, UsageError
 
 ROOT = bundle_root()
@@ -236,6 +236,20 @@ def test_a_value_that_looks_like_a_delimiter_passes_through_the_yaml_filter(tmp_
     assert json.loads(text.replace("\\x", "\\u00")) == "[= a =] [% b %] [# c #] [=]"
 
 
+def test_pages_and_alerts_ask_the_exporter_as_prometheus_does(bundle: dict[PurePosixPath, str]) -> None:
+    access = "prometheus: {exporter_access: {scheme: https}}"
+    secure = render_bundle(parse(f"caches: [{{name: users, url: 'redis://h'}}]\n{access}", "herdwatch.yaml"))
+    for scheme, texts in (("http", bundle), ("https", secure)):
+        asked = [
+            found
+            for path, text in texts.items()
+            for found in re.findall(r"(?:export EXPORTER=|curl -s '?)(\w+)://(?!PROM|ALERT)", text)
+            if path.parts[0] in ("alerts", "runbooks")
+        ]
+        assert len(asked) > len([path for path in texts if path.parts[0] == "runbooks"]) - 2
+        assert set(asked) == {scheme}
+
+
 def test_numbers_and_booleans_stay_bare_in_yaml() -> None:
     assert [yaml_scalar(value) for value in (1, 2.5, True, "1")] == ["1", "2.5", "true", '"1"']
 
@@ -288,3 +302,22 @@ def test_windows_follow_the_scrape_interval_but_for_the_times_that_people_set(
 )
 def test_a_duration_is_written_in_the_largest_unit_that_divides_it(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+EVERYWHERE = "caches: [{name: users, url: 'redis://h'}]\nexporter: {listen: '0.0.0.0:9878'}\n"
+
+
+def test_everybody_is_told_where_the_exporter_is_reached_and_not_where_it_listens() -> None:
+    reached = render_bundle(
+        parse(EVERYWHERE + "prometheus: {exporter_access: {address: 'a-host:9878'}}\n", "herdwatch.yaml")
+    )
+    for path in ("alerts/prometheus.yml", "alerts/targets.yml", "alerts/herdwatch.rules.yml", "runbooks/CacheDown.md"):
+        assert "a-host:9878" in reached[PurePosixPath(path)]
+    assert not [str(path) for path, text in reached.items() if "0.0.0.0:9878" in text]
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9878", "[::]:1"])
+def test_a_bundle_whose_exporter_nobody_could_ask_is_refused(listen: str) -> None:
+    config = parse(EVERYWHERE.replace("0.0.0.0:9878", listen), "herdwatch.yaml")
+    with pytest.raises(UsageError, match=re.escape(f"exporter.listen: {listen} is no address that Prometheus")):
+        render_bundle(config)

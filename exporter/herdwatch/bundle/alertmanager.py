@@ -57,17 +57,14 @@ def _ask(amtool: Tool, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _route_problems(path: Path, amtool: Tool, config: Any, alerts: Sequence[Rule]) -> Iterator[str]:
     """Alerts that no route takes, by amtool's own reading of the routes."""
-    nobody = config["route"]["receiver"]
-    asked: dict[tuple[str, str], list[str]] = {}
-    for rule in alerts:
-        # The watchdog has a route by its name, the others by their severity.
-        name = rule.name if rule.labels.get("severity") == "none" else ""
-        asked.setdefault((rule.labels.get("severity", ""), name), []).append(rule.name)
-    for (severity, name), names in asked.items():
-        labels = [f"severity={severity}", *([f"alertname={name}"] if name else [])]
+    nobody, lost = config["route"]["receiver"], dict[str, list[str]]()
+    for severity, name in dict.fromkeys((rule.labels.get("severity", ""), rule.name) for rule in alerts):
+        labels = (f"severity={severity}", f"alertname={name}")
         done = _ask(amtool, "config", "routes", "test", f"--config.file={path}", *labels)
         if nobody in done.stdout.split():
-            yield f"no route takes the severity {severity}: {', '.join(dict.fromkeys(names))} would reach {nobody}"
+            lost.setdefault(severity, []).append(name)
+    for severity, names in lost.items():
+        yield f"no route takes the severity {severity}: {', '.join(names)} would reach {nobody}"
 
 
 def _inhibition_problems(config: Any, alerts: Sequence[Rule]) -> Iterator[str]:

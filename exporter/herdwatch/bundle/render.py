@@ -21,10 +21,19 @@ Bundle = Mapping[PurePosixPath, str]
 """Path below the bundle's root -> text."""
 
 RULES = PurePosixPath("alerts/herdwatch.rules.yml")
+_EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - to be refused
 
 
 def render_bundle(config: Config) -> dict[PurePosixPath, str]:
-    """Render everything, in the order of its paths; raises CheckFailed naming the template that is wrong."""
+    """Render everything, in the order of its paths.
+
+    Raises CheckFailed naming the template that is wrong, and UsageError where nobody could ask the exporter.
+    """
+    if config.exporter_address.rpartition(":")[0] in _EVERYWHERE:
+        raise UsageError(
+            f"exporter.listen: {config.exporter.listen} is no address that Prometheus or people can ask; "
+            "say in prometheus.exporter_access.address, as HOST:PORT, where they reach the exporter"
+        )
     values = _values(config)
     bundle = {
         path: _finish(path, text, config) for room in ("alerts", "dashboards") for path, text in _room(room, values)
@@ -42,8 +51,9 @@ def _values(config: Config) -> dict[str, object]:
     return {
         "config": config,
         "windows": Windows.of(config.scrape_interval),
-        "targets": target_groups(config, config.exporter.listen),
-        "exporter_url": f"{config.prometheus.exporter_access.scheme}://{config.exporter.listen}",
+        "targets": target_groups(config, config.exporter_address),
+        "exporter_url": config.exporter_url,
+        "tls_caches": [cache.name for cache in config.caches if cache.url.startswith("rediss:")],
         "alerts_with_thresholds": tuple(Overrides.model_fields),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +24,15 @@ ConfigOption = Annotated[
 RedisUrlOption = Annotated[
     str | None, typer.Option("--redis-url", metavar="URL", help="One Redis, instead of a configuration file.")
 ]
-UsernameOption = Annotated[str | None, typer.Option("--username", help="ACL user, with --redis-url.")]
+UsernameOption = Annotated[
+    str | None, typer.Option("--username", help="ACL user of the Redis of --redis-url or --cache.")
+]
 PasswordEnvOption = Annotated[
     str | None,
-    typer.Option("--password-env", metavar="NAME", help="Environment variable with the password, with --redis-url."),
+    typer.Option("--password-env", metavar="NAME", help="Environment variable with its password."),
 ]
 PasswordFileOption = Annotated[
-    Path | None, typer.Option("--password-file", metavar="FILE", help="File with the password, with --redis-url.")
+    Path | None, typer.Option("--password-file", metavar="FILE", help="File with its password.")
 ]
 
 # Prometheus asks for other credentials than Redis.
@@ -62,25 +66,31 @@ def main(
 
 
 def load(path: Path | None) -> Config:
-    """The configuration that is given, else the one of this folder, else the default one."""
+    """The configuration that is given, else the one of this folder, else the default one, and then that is said."""
     if path is None:
-        here = Path("herdwatch.yaml")
-        path = here if here.is_file() else bundle_root() / "herdwatch.yaml"
+        path = Path("herdwatch.yaml")
+        if not path.is_file():
+            path = bundle_root() / "herdwatch.yaml"
+            _tell_default(Path.cwd(), path)
     return configuration.load(path)
 
 
+@functools.cache
+def _tell_default(folder: Path, taken: Path) -> None:
+    """Once for each folder, since a verb may load more than once."""
+    told = f"{folder} has no herdwatch.yaml; the default one is taken, {taken}; --config FILE names another"
+    print(f"herdwatch: {told}", file=sys.stderr)
+
+
 def named(cache: str | None, config: Path | None) -> Cache:
-    """The cache of this name, or the only one; raises UsageError saying which there are, and in which file."""
+    """The cache of this name, or the only one; raises UsageError saying which there are."""
     caches = {one.name: one for one in load(config).caches}
     if cache is None and len(caches) == 1:
         return next(iter(caches.values()))
     if cache in caches:
         return caches[cache]
-    file = config or Path("herdwatch.yaml")
-    where = f"in {file}" if file.is_file() else "in the default configuration, as there is no herdwatch.yaml here"
-    hint = "" if file.is_file() else "; give --config FILE"
-    what = "no --cache is given" if cache is None else f"no cache {cache!r} {where}"
-    raise UsageError(f"{what}; there is: {', '.join(caches)}{hint}")
+    what = "no --cache is given" if cache is None else f"no cache {cache!r} in {config or 'herdwatch.yaml'}"
+    raise UsageError(f"{what}; there is: {', '.join(caches)}")
 
 
 def fail_with(problems: list[str]) -> None:

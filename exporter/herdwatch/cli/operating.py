@@ -82,13 +82,18 @@ def one_cache(
     *,
     also: str = "",
 ) -> Cache:
-    """The cache that a verb is about; raises UsageError where it is not clear. `also` is what else the verb takes."""
+    """The cache that a verb is about; raises UsageError where it is not clear. `also` is what else the verb takes.
+
+    Credentials take the place of those of the configuration: the exporter's user may only look.
+    """
     if redis_url is not None:
         if config is not None or name is not None:
             raise UsageError("give --redis-url, or --cache of a configuration, not both")
         return configuration.single(redis_url, **credentials).caches[0]
-    if any(credentials.values()):
-        raise UsageError("--username, --password-env and --password-file go with --redis-url")
     if name is None and config is None and not Path("herdwatch.yaml").is_file():
         raise UsageError(f"say where to look: {also}--cache NAME of herdwatch.yaml, or --redis-url URL")
-    return named(name, config)
+    cache = named(name, config)
+    if not any(credentials.values()):
+        return cache
+    login = configuration.single(cache.url, **credentials).caches[0]
+    return cache.model_copy(update={one: getattr(login, one) for one in credentials})

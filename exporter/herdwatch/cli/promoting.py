@@ -157,7 +157,8 @@ def _ask(request: Request) -> None:
     if found.done or found.refused:
         return
     print(promotion.as_text(found), file=sys.stderr)
-    typer.confirm("\nDo it?", abort=True, err=True)
+    if not typer.confirm("\nDo it?", err=True):
+        raise CheckFailed("nothing was done, since the answer was no")
 
 
 def _tell(step: Step, sentence: str) -> None:

@@ -47,7 +47,7 @@ def verify(
         raise UsageError("--prometheus needs the name of the cache: give --cache of a configuration, not --redis-url")
     sight = asyncio.run(verifying.see(found, api, seconds=seconds))
     told = {} if loaded is None else {"scrape_interval": loaded.scrape_interval}
-    answers = verifying.answers(sight, application_job=loaded.jobs.application if loaded else "", **told)
+    answers = verifying.answers(sight, cache_job=loaded.jobs.cache if loaded else "", **told)
     print(verifying.as_json(sight, answers) if json else verifying.as_text(sight, answers))
     bad = [one.question for one in answers if one.verdict == "bad"]
     if bad:

@@ -15,6 +15,7 @@ from herdwatch import reports
 from herdwatch.collector import info, replication
 from herdwatch.collector.accumulator import ReportAccumulator
 from herdwatch.collector.exact_pass import ExactPass
+from herdwatch.collector.failures import detail
 from herdwatch.collector.families import families
 from herdwatch.collector.info import Fields, ProcessMemory, Sample
 from herdwatch.collector.key_groups import SPREAD_SECONDS, KeyGroups
@@ -23,7 +24,6 @@ from herdwatch.collector.parts import Parts, expect, told, why_not
 from herdwatch.collector.resp import Command
 from herdwatch.config import Cache
 from herdwatch.config.model import SAMPLES
-from herdwatch.errors import ConfigError
 
 _COMMANDS: tuple[Command, ...] = (("INFO",), ("INFO", "commandstats"), ("HGETALL", reports.KEY))
 
@@ -35,7 +35,7 @@ _LAST_SECONDS = 0.05
 class Scrape:
     """What one scrape of one cache gave.
 
-    `failure` is None when Redis answered INFO; `detail` says what was wrong on our own side. `parts` are those that
+    `failure` is None when Redis answered INFO; `detail` is what to tell people instead of it. `parts` are those that
     failed all the same, with their reasons.
     """
 
@@ -93,14 +93,14 @@ class CacheCollector:
         began, bound = self._clock(), self.bound(deadline)
         parts = Parts(clock=self._clock, began=began, until=began + bound - _LAST_SECONDS)
         try:
-            async with asyncio.timeout(bound), self._turn:
-                answers = await self._link.ask(_COMMANDS, patience=bound / 2)
+            async with asyncio.timeout(bound) as limit, self._turn:
+                answers = await self._link.ask(_COMMANDS, patience=bound / 2, within=parts.left)
+                limit.reschedule(None)  # Redis has answered; from here on each part has its own
                 fields = info.parse(expect(answers[0], bytes))
                 self._memory.observe(fields)
                 return await self._read(fields, answers, parts)
         except Exception as error:
-            detail = str(error) if isinstance(error, ConfigError) else ""
-            return self.failed(why_not("info", error), self._clock() - began, detail)
+            return self.failed(why_not("info", error), self._clock() - began, detail(self._cache, error))
 
     def bound(self, deadline: float | None) -> float:
         """How many seconds a scrape may take that is given `deadline` by whoever asks for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 
@@ -42,6 +43,8 @@ def _by_words(error: BaseException, table: tuple[tuple[tuple[str, ...], str], ..
     return next((name for words, name in table if any(word in text for word in words)), "other")
 
 
+_UNKNOWN_COMMAND = re.compile(r"ERR unknown command ['`](INFO|AUTH|SELECT)['`]", re.IGNORECASE)
+
 _ADVICE = {
     "refused": "nothing listens there; start Redis or correct the url",
     "timeout": "no answer in time; see whether it is overloaded, stopped, behind a firewall or without TLS",
@@ -54,6 +57,7 @@ _ADVICE = {
     "protocol": "what answers is no Redis; correct the url",
     "other": "it refused, or the connection broke; see the log of Redis, and the number of the database in the url",
 }
+_OTHER_PART = "see its log and rename-command; a herdwatch:reports that is no hash must be deleted"
 _PART_ADVICE = {
     "permission": "its user may not; herdwatch acl prints what it needs",
     "loading": "Redis loads its dataset and answers INFO alone",
@@ -61,15 +65,28 @@ _PART_ADVICE = {
 }
 
 
+def detail(cache: Cache, error: BaseException) -> str:
+    """What to tell people where the reason says too little: our own side is wrong, or a command is gone; else empty."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    gone = _UNKNOWN_COMMAND.match(str(error)) if isinstance(error, ReplyError) else None
+    if gone is None:
+        return ""
+    return (
+        f"cache {cache.name}: Redis at {cache.instance} has no command {gone[1].upper()}: its rename-command renamed "
+        "or disabled it; without it nothing can be told of this cache"
+    )
+
+
 def sentence(cache: Cache, why: str, detail: str = "") -> str:
     """What to tell people about a failed scrape, without any text from the other side; `why` as from `reason`.
 
-    `detail` is what is wrong on our own side, and then Redis is not to blame.
+    `detail`, as from the function of that name, is told instead.
     """
     return detail or f"cache {cache.name}: Redis at {cache.instance} does not answer ({why}): {_ADVICE[why]}"
 
 
 def part_sentence(cache: Cache, part: str, why: str) -> str:
     """The same for one part of a scrape that went well apart from it."""
-    advice = _PART_ADVICE.get(why, "see the log of Redis; a herdwatch:reports that is no hash must be deleted")
+    advice = _PART_ADVICE.get(why, _OTHER_PART)
     return f"cache {cache.name}: no {part} ({why}): {advice}"

@@ -99,11 +99,11 @@ def samples(fields: Fields, memory: ProcessMemory) -> Iterator[Sample]:
     if memory.start_time is not None:
         yield "cache_start_time_seconds", (), memory.start_time
     yield "cache_restarts_total", (), memory.restarts
-    words = (_version(fields), fields.get("redis_mode", ""), fields.get("maxmemory_policy", ""))
+    words = (version(fields), fields.get("redis_mode", ""), fields.get("maxmemory_policy", ""))
     yield "cache", tuple(word[:LONGEST_WORD] for word in words), 1
 
 
-def _version(fields: Fields) -> str:
+def version(fields: Fields) -> str:
     """A Valkey calls itself Redis 7.2.4 for the sake of old clients, and has its own version beside that."""
     valkey = fields.get("valkey_version")
     return f"valkey {valkey}" if valkey else fields.get("redis_version", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -26,22 +27,23 @@ class Link:
         self._cache, self._protocol = cache, protocol
         self._wire: _Wire | None = None
 
-    async def ask(self, commands: Sequence[Command], *, patience: float | None = None) -> list[Any]:
+    async def ask(
+        self, commands: Sequence[Command], *, patience: float | None = None, within: float | None = None
+    ) -> list[Any]:
         """Send the commands in one write; a reply each, an error reply as a value.
 
         A kept connection that Redis has closed since, or on which nothing comes for `patience` seconds, says nothing
-        about Redis now and is replaced once. What breaks after the first reply stands in for the replies that it cost.
+        about Redis now and is replaced once. What breaks after the first reply, or has not come `within` seconds, costs
+        the replies that are still due, and stands in for them.
 
         Raises ConfigError when the password's reference leads nowhere, and what `reason` knows.
         """
+        until = None if within is None else asyncio.get_running_loop().time() + within
         if self._wire is not None:
-            try:
-                async with asyncio.timeout(patience):
-                    return await self._exchange(self._wire, commands)
-            except OSError:
-                self.hang_up()
+            with suppress(OSError):
+                return await self._exchange(self._wire, commands, patience, until)
         self._wire = await self._connect()
-        return await self._exchange(self._wire, commands)
+        return await self._exchange(self._wire, commands, None, until)
 
     def hang_up(self) -> None:
         """Close at once; the next call connects anew."""
@@ -49,12 +51,19 @@ class Link:
         if wire is not None:
             wire.close()
 
-    async def _exchange(self, wire: _Wire, commands: Sequence[Command]) -> list[Any]:
+    async def _exchange(
+        self, wire: _Wire, commands: Sequence[Command], patience: float | None, until: float | None
+    ) -> list[Any]:
+        """`until` is a time of the event loop. The first reply is waited for beyond it: its bound is the caller's."""
         replies: list[Any] = []
         try:
             wire.send(packed(*commands), due=len(commands))
-            for _ in commands:
-                replies.append(await wire.reply())
+            async with asyncio.timeout(patience):
+                for _ in commands[:1]:
+                    replies.append(await wire.reply())
+            async with asyncio.timeout_at(until):
+                for _ in commands[1:]:
+                    replies.append(await wire.reply())
             wire.check()
         except (ProtocolError, OSError) as error:
             self.hang_up()

@@ -21,7 +21,8 @@ _USER = r"(?:[A-Za-z0-9._~!$&()*+,;=-]|%[0-9A-Fa-f]{2})+@"
 _ADDRESS = re.compile(f"{_HOST}{_PORT}")
 _HTTP_URL = re.compile(f"https?://{_HOST}{_PORT}?(?:[/?#](?:{_PLAIN}|[?#])*)?")
 _BASE_URL = f"https?://{_HOST}{_PORT}?(?:/{_PLAIN}*)?"
-_REDIS_URL = re.compile(f"rediss?://(?:{_USER})?{_HOST}{_PORT}?(?:/[0-9]{{0,5}})?|unix://(?:{_USER})?/{_PLAIN}+")
+_SOCKET = rf"unix://(?:{_USER})?/{_PLAIN}+(?:\?db=[0-9]{{1,5}})?"
+_REDIS_URL = re.compile(f"rediss?://(?:{_USER})?{_HOST}{_PORT}?(?:/[0-9]{{0,5}})?|{_SOCKET}")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -108,8 +109,12 @@ def _redis_url(value: str) -> str:
         raise ValueError("a Redis URL names a host, as in redis://127.0.0.1:6379/0")
     if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]{0,5})?", parts.path):
         raise ValueError("the path of a Redis URL is the number of a database, as in redis://127.0.0.1:6379/0")
-    if parts.query or parts.fragment:
-        raise ValueError("a Redis URL here has no '?' and no '#': options are keys of the cache")
+    if parts.scheme == "unix" and parts.query and not re.fullmatch("db=[0-9]{1,5}", parts.query):
+        raise ValueError("after '?' a unix:// URL names a database and no more, as in unix:///run/redis.sock?db=1")
+    if parts.fragment or (parts.query and parts.scheme != "unix"):
+        raise ValueError(
+            "a Redis URL here has no '?' and no '#': options are keys of the cache, a database is its path"
+        )
     if not _REDIS_URL.fullmatch(value):
         raise ValueError("a Redis URL has no space, quote or brace; a host is letters, digits, '_', '.' or '-'")
     return value

@@ -107,7 +107,7 @@ class Cache(Section):
     name: Name
     """The label `cache` of everything that is measured and paged."""
     url: RedisUrl
-    """redis://, rediss:// (TLS) or unix://, never with a password."""
+    """redis://, rediss:// (TLS) or unix://, never with a password; a database as in /1, for unix:// as in ?db=1."""
     team: Label = "platform"
     """The label `team`; pages are grouped by cache and team."""
     username: Label | None = None
@@ -174,7 +174,7 @@ class Cache(Section):
     def logical_database(self) -> int:
         """The number of the database that the URL names; 0 where it names none."""
         parts = urlsplit(self.url)
-        return 0 if parts.scheme == "unix" else int(parts.path.strip("/") or 0)
+        return int((parts.query.removeprefix("db=") if parts.scheme == "unix" else parts.path.strip("/")) or 0)
 
     def password(self) -> str | None:
         """The password from its reference, None where that is empty; raises ConfigError where it leads nowhere."""
@@ -276,11 +276,21 @@ class Config(Section):
         return "critical" in self.receivers or any("critical" in receivers for receivers in self.teams.values())
 
     def _pages_can_be_opened(self) -> None:
-        scheme, listen = self.prometheus.exporter_access.scheme, self.exporter.listen
+        scheme = self.prometheus.exporter_access.scheme
         other = {"http": "https", "https": "http"}[scheme]
-        if f"{self.links.runbook_base_url}/".startswith(f"{other}://{listen}/"):
+        if f"{self.links.runbook_base_url}/".startswith(f"{other}://{self.exporter_address}/"):
             message = f"the exporter is reached by {scheme} there, says prometheus.exporter_access"
             raise WrongHere(message, "links", "runbook_base_url")
+
+    @property
+    def exporter_address(self) -> str:
+        """HOST:PORT under which others reach the exporter."""
+        return self.prometheus.exporter_access.address or self.exporter.listen
+
+    @property
+    def exporter_url(self) -> str:
+        """The same as a URL, without a slash at its end."""
+        return f"{self.prometheus.exporter_access.scheme}://{self.exporter_address}"
 
     def threshold(self, cache: Cache, alert: str) -> float | None:
         """The threshold of one alert for one cache where it is not the default: its override, else from capacity."""

@@ -31,8 +31,10 @@ class Jobs(Section):
 
 
 class ExporterAccess(Section):
-    """How Prometheus reaches an exporter that runs with --web.config.file."""
+    """Where Prometheus, and who follows a page, reach the exporter, and how, if it runs with --web.config.file."""
 
+    address: Address | None = None
+    """HOST:PORT under which it is reached, where that is another than `exporter.listen`, as behind 0.0.0.0."""
     scheme: Literal["http", "https"] = "http"
     """https where the exporter has a certificate."""
     ca_file: File | None = None
@@ -102,7 +104,7 @@ class Prometheus(Section):
     applications: tuple[Address, ...] = Field(default=(), strict=False)
     """HOST:PORT of applications that expose the guard's families themselves."""
     exporter_access: ExporterAccess = ExporterAccess()
-    """How it reaches an exporter that runs with --web.config.file."""
+    """How it reaches the exporter: under another address than it listens on, or with --web.config.file."""
 
     @model_validator(mode="after")
     def _access_is_to_something(self) -> Prometheus:

@@ -22,7 +22,7 @@ def read(path: Path) -> str | None:
     finally:
         os.close(handle)
     try:
-        text = data.decode().strip()
+        text = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise ValueError("it is not text") from None
     if len(data) > _LONGEST or len(text.splitlines()) > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -56,8 +55,13 @@ class Background:
     def watch(self, channel: str, within: float) -> SyncWatch:
         """Listen to a channel; returns when Redis has confirmed it or the time is over: then it is polled only."""
         watch = SyncWatch(channel, self)
-        with contextlib.suppress(concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
+        try:
             self._submit(self._listen(watch, within)).result(within + _PATIENCE)
+        except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
+            pass
+        except BaseException:
+            self.forget(watch)
+            raise
         return watch
 
     def forget(self, watch: SyncWatch) -> None:

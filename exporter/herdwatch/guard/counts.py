@@ -67,6 +67,12 @@ class GroupCounts:
         self.buckets[bisect_left(LOAD_BUCKETS, seconds)] += 1
         self.load_seconds += seconds
 
+    def add(self, other: GroupCounts) -> None:
+        """Count what the other one has counted, but for its hot keys."""
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.buckets = [mine + its for mine, its in zip(self.buckets, other.buckets, strict=True)]
+
     @property
     def mean_load_seconds(self) -> float:
         """What a loader call has taken so far; 0 before the first."""
@@ -97,6 +103,9 @@ class GroupCounts:
         return {(family, group, label): value for (family, label), value in counts.items()}
 
 
+_NUMBERS = tuple(name for name in GroupCounts.__slots__ if name not in ("buckets", "hot"))
+
+
 class Counts(dict[str, GroupCounts]):
     """The counts of one guard: group -> GroupCounts, made at its first use."""
 
@@ -121,6 +130,11 @@ class Counts(dict[str, GroupCounts]):
         for group, counts in list(self.items()):
             totals |= counts.totals(group)
         return totals
+
+    def add(self, other: Counts) -> None:
+        """Count what the other one has counted; what is in the air there stays there."""
+        for group, counts in list(other.items()):
+            self[group].add(counts)
 
     def reset(self) -> None:
         """Begin at zero: after a fork the child has counted nothing."""

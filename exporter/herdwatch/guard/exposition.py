@@ -6,6 +6,7 @@ applications with several workers use a Reporter instead.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import defaultdict
@@ -45,40 +46,92 @@ def withdraw(core: Core) -> None:
 
 
 class GuardCollector(Collector):
-    """Reads plain ints at scrape time."""
+    """Reads plain ints at scrape time. What is gone stays as one sum a cache and service, so that no count falls."""
 
     def __init__(self) -> None:
-        # Strong references: the counts of a guard that is gone must not fall back to nothing.
-        self._cores: list[tuple[Counts, weakref.ref[Core]]] = []
+        self._guards: list[tuple[Counts, weakref.ref[Core]]] = []
+        self._sums: dict[tuple[str, str], Counts] = {}
+        self._lock = threading.Lock()
 
     def add(self, core: Core) -> None:
-        self._cores.append((core.counts, weakref.ref(core)))
+        with self._lock:
+            self._bury()
+            self._guards.append((core.counts, weakref.ref(core)))
+            self._sum(core.counts)
 
     def remove(self, core: Core) -> None:
-        self._cores = [one for one in self._cores if one[0] is not core.counts]
+        with self._lock:
+            self._guards = [one for one in self._guards if one[0] is not core.counts]
+            left = {(counts.cache, counts.service) for counts, _ in self._guards}
+            self._sums = {
+                place: counts for place, counts in self._sums.items() if place in left or any(counts.totals().values())
+            }
+
+    def begin_anew(self) -> None:
+        """After a fork: what is gone was counted by the parent, one of whose threads may have had the lock."""
+        self._lock = threading.Lock()
+        self._guards = [one for one in self._guards if one[1]() is not None]
+        self._sums = {}
+        for counts, _ in self._guards:
+            self._sum(counts)
 
     def describe(self) -> Iterable[Metric]:
         return self._families({}, {}, {})
 
     def collect(self) -> Iterator[Metric]:
-        counters: dict[tuple[str, ...], int] = defaultdict(int)
-        gauges: dict[tuple[str, str, str], float] = defaultdict(float)
-        loads: dict[tuple[str, ...], list[float]] = {}
-        for counts, reference in list(self._cores):
-            place = (counts.cache, counts.service)
-            for (family, group, label), value in counts.totals().items():
-                counters[family, *place, group, label] += value
-            gauges["singleflight_inflight", *place] += counts.inflight
-            core = reference()
-            gauges["singleflight_waiters", *place] += core.waiting() if core is not None else 0
-            enabled = ("singleflight_enabled", *place)
-            if core is not None:
-                gauges[enabled] = min(gauges.get(enabled, 1.0), float(core.switches.singleflight))
-            for group, one in list(counts.items()):
-                seen = loads.setdefault((*place, group), [0.0] * (len(LOAD_BUCKETS) + 2))
-                for number, amount in enumerate([*one.buckets, one.load_seconds]):
-                    seen[number] += amount
+        with self._lock:
+            self._bury()
+            merged, gauges = self._merged(), self._gauges()
+        counters: dict[tuple[str, ...], int] = {
+            (family, *place, group, label): value
+            for place, counts in merged.items()
+            for (family, group, label), value in counts.totals().items()
+        }
+        loads: dict[tuple[str, ...], list[float]] = {
+            (*place, group): [*one.buckets, one.load_seconds]
+            for place, counts in merged.items()
+            for group, one in counts.items()
+        }
         yield from self._families(counters, gauges, loads)
+
+    def _bury(self) -> None:
+        """Add the counts of guards that are gone to the sums, and keep nothing else of them."""
+        living = []
+        for one in self._guards:
+            if one[1]() is not None:
+                living.append(one)
+            else:
+                self._sum(one[0]).add(one[0])
+        self._guards = living
+
+    def _sum(self, counts: Counts) -> Counts:
+        place = (counts.cache, counts.service)
+        return self._sums.setdefault(place, Counts(*place))
+
+    def _merged(self) -> dict[tuple[str, str], Counts]:
+        """What is gone and what is not. The sum has every group first, so that it never has another name later."""
+        merged = {place: Counts(*place) for place in self._sums}
+        for place, own in self._sums.items():
+            merged[place].add(own)
+        for counts, _ in self._guards:
+            own, shown = self._sum(counts), merged[counts.cache, counts.service]
+            for group, one in list(counts.items()):
+                own[group]
+                shown[group].add(one)
+        return merged
+
+    def _gauges(self) -> dict[tuple[str, str, str], float]:
+        gauges: dict[tuple[str, str, str], float] = defaultdict(float)
+        for place in self._sums:
+            gauges["singleflight_inflight", *place] = gauges["singleflight_waiters", *place] = 0.0
+        for counts, reference in self._guards:
+            place, core = (counts.cache, counts.service), reference()
+            if core is not None:
+                gauges["singleflight_inflight", *place] += counts.inflight
+                gauges["singleflight_waiters", *place] += core.waiting()
+                enabled = ("singleflight_enabled", *place)
+                gauges[enabled] = min(gauges.get(enabled, 1.0), float(core.switches.singleflight))
+        return gauges
 
     @staticmethod
     def _families(
@@ -112,3 +165,14 @@ def _cumulative(counts: list[float]) -> list[tuple[str, float]]:
         total += count
         buckets.append((bound, total))
     return buckets
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # the old one may be a thread's of the parent
+    for collector in list(_collectors.values()):
+        collector.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

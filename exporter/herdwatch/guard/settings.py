@@ -72,7 +72,8 @@ class Settings:
         for name in ("connections", "max_loads"):
             self._refuse(name, lambda value: value >= 1, "1 or more")
         self._refuse("ttl_jitter", lambda value: 0 <= value < 1, "at least 0 and below 1")
-        self._refuse("hot_keys", lambda value: isinstance(value, int), "a whole number")
+        for name in ("connections", "max_loads", "max_waiting", "hot_keys"):
+            self._refuse(name, lambda value: isinstance(value, int), "a whole number")
         if 0 < self.lease < 0.05:
             raise ValueError(f"lease is {self.lease!r}; it must be 0 or at least 0.05 seconds")
 

@@ -76,16 +76,18 @@ class SyncEntries(Generic[E]):
         self.load_timeout = load_timeout
         self.lock = threading.Lock()
         self._by_key: dict[Hashable, E] = {}
+        self._awaited: set[E] = set()
 
     def waiting(self) -> int:
         """How many callers wait now."""
-        return sum(len(entry.waiters) for entry in list(self._by_key.values()))
+        # Not those of _by_key: who waits for what a write has made forgotten waits as well.
+        return sum(len(entry.waiters) for entry in list(self._awaited))
 
     def find(self, key: Hashable) -> E | None:
         """The call that is in the air for this key. Called under the lock."""
         entry = self._by_key.get(key)
         if entry is not None and time.monotonic() > entry.until:
-            del self._by_key[key]  # its thread is still in there, but nobody is to wait for it any more
+            self._remove(entry)  # its thread is still in there, but nobody is to wait for it any more
             return None
         return entry
 
@@ -93,6 +95,7 @@ class SyncEntries(Generic[E]):
         """Put a call in the air, led by this thread. Called under the lock, and in a `try` that ends with `abandon`."""
         entry.thread = threading.get_ident()
         entry.until = time.monotonic() + self.load_timeout
+        self._awaited.add(entry)  # first: there `abandon_own` looks
         self._by_key[entry.key] = entry
         return entry
 
@@ -142,8 +145,8 @@ class SyncEntries(Generic[E]):
     def abandon_own(self, key: Hashable) -> None:
         """This thread was interrupted: it leads nothing for this key any more."""
         with self.lock:
-            entry = self._by_key.get(key)
-        if entry is not None and entry.thread == threading.get_ident():
+            own = [one for one in self._awaited if one.thread == threading.get_ident() and one.key == key]
+        for entry in own:
             self.abandon(entry)
 
     def abandon(self, entry: E) -> None:
@@ -157,6 +160,7 @@ class SyncEntries(Generic[E]):
         """After a fork: the threads that lead are the parent's, and so is whoever held the lock."""
         self.lock = threading.Lock()
         self._by_key.clear()
+        self._awaited.clear()
 
     def _land(self, entry: E, value: Any, error: BaseException | None) -> None:
         with self.lock:
@@ -171,6 +175,7 @@ class SyncEntries(Generic[E]):
     def _remove(self, entry: E) -> None:
         if self._by_key.get(entry.key) is entry:
             del self._by_key[entry.key]
+        self._awaited.discard(entry)
 
 
 class SyncFlight:

@@ -18,6 +18,8 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 _AFTER_FAILURE = 1.0
 _AFTER_DENIAL = 60.0
+_LEAST = 1.0
+"""Seconds that Redis has to confirm a subscription, however little patience who asked for it has left."""
 
 
 class Bell(Protocol):
@@ -58,14 +60,19 @@ class Watch:
 
 
 class Wakeups:
-    """The connection and who waits on it; belongs to one event loop."""
+    """The connection and who waits on it; belongs to one event loop.
+
+    A subscription is a task that no caller owns, so that one of little patience hangs up on nobody. A channel has one
+    at a time: it is unsubscribed after its confirmation only, which therefore can be no other's.
+    """
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
         self._connection: Connection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._watches: dict[str, set[Bell]] = {}
-        self._acknowledged: dict[str, asyncio.Future[None]] = {}
+        self._subscriptions: dict[str, asyncio.Task[None]] = {}
+        self._confirmations: dict[str, asyncio.Future[None]] = {}
         self._not_before = 0.0
         self._connecting = asyncio.Lock()
 
@@ -76,17 +83,18 @@ class Wakeups:
         return watch
 
     async def listen(self, bell: Bell, within: float) -> None:
-        """Subscribe, unless that is known to fail; returns when Redis has confirmed it or `within` seconds are over."""
+        """Subscribe, unless that is known to fail; returns when Redis has confirmed it or `within` seconds are over.
+
+        Messages come from when it is confirmed, be it later than that.
+        """
         self._watches.setdefault(bell.channel, set()).add(bell)
-        if time.monotonic() < self._not_before:
-            return
+        subscription = self._subscriptions.get(bell.channel)
+        if subscription is None:
+            if time.monotonic() < self._not_before:
+                return
+            subscription = self._begin(bell.channel, max(within, _LEAST))
         try:
-            async with asyncio.timeout(within):
-                await self._subscribe(bell.channel)
-        except (RedisError, OSError, TimeoutError) as error:
-            denied = isinstance(error, NoPermissionError)
-            self._not_before = time.monotonic() + (_AFTER_DENIAL if denied else _AFTER_FAILURE)
-            await self._hang_up()
+            await asyncio.wait({subscription}, timeout=within)
         except BaseException:
             await self.forget(bell)
             raise
@@ -98,30 +106,69 @@ class Wakeups:
         if bells:
             return
         self._watches.pop(bell.channel, None)
-        subscribed = self._acknowledged.pop(bell.channel, None)
-        if subscribed is not None and self._connection is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await self._connection.send_command("UNSUBSCRIBE", bell.channel, check_health=False)
+        subscription = self._subscriptions.get(bell.channel)
+        if subscription is not None and subscription.done():
+            await self._unsubscribe(bell.channel)
 
     async def aclose(self) -> None:
-        await self._hang_up()
+        tasks = [*self._subscriptions.values(), *([self._reader] if self._reader is not None else [])]
+        self._hang_up()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._drop_ended()  # also those that were cancelled before their first step
 
-    async def _subscribe(self, channel: str) -> None:
+    def _begin(self, channel: str, within: float) -> asyncio.Task[None]:
+        # Not create_task: under an eager task factory it could end before it is in its place.
+        subscription = self._subscriptions[channel] = asyncio.Task(self._subscribe(channel, within))
+        return subscription
+
+    async def _subscribe(self, channel: str, within: float) -> None:
+        try:
+            async with asyncio.timeout(within):
+                await self._confirmed(channel)
+        except BaseException as error:
+            del self._subscriptions[channel]
+            if not isinstance(error, (RedisError, OSError, TimeoutError)):
+                raise
+            denied = isinstance(error, NoPermissionError)
+            self._not_before = time.monotonic() + (_AFTER_DENIAL if denied else _AFTER_FAILURE)
+            self._hang_up()
+            return
+        if channel not in self._watches:  # whoever waited has left
+            await self._unsubscribe(channel)
+
+    async def _unsubscribe(self, channel: str) -> None:
+        del self._subscriptions[channel]
+        if self._connection is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._connection.send_command("UNSUBSCRIBE", channel, check_health=False)
+
+    async def _confirmed(self, channel: str) -> None:
         async with self._connecting:
-            if self._connection is None:
-                connection = self._connect()
-                try:
-                    await connection.connect()  # type: ignore[no-untyped-call]
-                except BaseException:
-                    await connection.disconnect(nowait=True)
-                    raise
-                self._connection = connection
-                self._reader = asyncio.get_running_loop().create_task(self._read(connection))
-        acknowledged = self._acknowledged.get(channel)
-        if acknowledged is None:
-            acknowledged = self._acknowledged[channel] = asyncio.get_running_loop().create_future()
-            await self._connection.send_command("SUBSCRIBE", channel, check_health=False)
-        await asyncio.shield(acknowledged)
+            connection = self._connection or await self._connected()
+        confirmation = self._confirmations[channel] = asyncio.get_running_loop().create_future()
+        try:
+            await connection.send_command("SUBSCRIBE", channel, check_health=False)
+            await confirmation
+            if self._connection is not connection:
+                raise ConnectionResetError("the pub/sub connection was lost")
+        finally:
+            del self._confirmations[channel]
+
+    async def _connected(self) -> Connection:
+        connection = self._connect()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._connection = connection
+        self._reader = asyncio.get_running_loop().create_task(self._read(connection))
+        for channel in self._watches.keys() - self._subscriptions.keys():  # who waited when the last one was lost
+            self._begin(channel, _LEAST)
+        return connection
 
     async def _read(self, connection: Connection) -> None:
         error: BaseException | None = None
@@ -142,23 +189,25 @@ class Wakeups:
             for bell in self._watches.get(channel, ()):
                 bell.ring(reply[2])
         elif kind == b"subscribe":
-            acknowledged = self._acknowledged.get(channel)
-            if acknowledged is not None and not acknowledged.done():
-                acknowledged.set_result(None)
+            confirmation = self._confirmations.get(channel)
+            if confirmation is not None and not confirmation.done():
+                confirmation.set_result(None)
 
     def _lose(self, connection: Connection, error: BaseException | None) -> None:
         if self._connection is not connection:
             return
         self._connection = None
-        waiting, self._acknowledged = self._acknowledged, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(error or ConnectionResetError("the pub/sub connection was lost"))
-                future.exception()  # seen, even when nobody waits for it any more
+        self._drop_ended()
+        for confirmation in self._confirmations.values():
+            if not confirmation.done():
+                confirmation.set_exception(error or ConnectionResetError("the pub/sub connection was lost"))
 
-    async def _hang_up(self) -> None:
+    def _drop_ended(self) -> None:
+        self._subscriptions = {channel: one for channel, one in self._subscriptions.items() if not one.done()}
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._lose(self._connection, None)
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader

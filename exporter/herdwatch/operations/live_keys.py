@@ -281,7 +281,7 @@ class _Search:
             return f"{where} loads its dataset and answers nothing else; ask again when it is done, or take the journal"
         if why == "permission":
             return f"{where} refuses: its user needs +info +scan +object and ~*; values are never read"
-        return failures.sentence(self._cache, why)
+        return failures.sentence(self._cache, why, failures.detail(self._cache, error))
 
 
 def _cost(fields: info.Fields) -> float:

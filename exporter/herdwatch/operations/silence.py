@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from herdwatch.deadlines import opener
 from herdwatch.errors import OperationError
 
 SECONDS = 5.0
@@ -21,7 +21,7 @@ LONGEST_SECONDS = 4 * 3600.0
 _MAX_BYTES = 64 * 1024
 _SHOWN = 200
 # A proxy from the environment has no business between us and the Alertmanagers of the configuration.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_OPENER = opener(direct=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +109,13 @@ def _asked(address: str, path: str, method: str, body: bytes | None = None) -> b
     request = urllib.request.Request(f"http://{address}/api/v2/{path}", body, headers, method=method)
     try:
         with _OPENER.open(request, timeout=SECONDS) as response:
-            answer: bytes = response.read(_MAX_BYTES)
-            return answer
-    except urllib.error.HTTPError as error:
-        said = " ".join(error.read(_SHOWN).decode("utf-8", "replace").split())
-        raise OperationError(f"Alertmanager {address} answers {error.code}: {said}") from None
+            status, answer = response.status, response.read(_MAX_BYTES)
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         raise OperationError(f"Alertmanager {address} does not answer: {reason}") from None
     except (ValueError, http.client.HTTPException):
         raise OperationError(f"{address} answers as no Alertmanager does") from None
+    if not 200 <= status < 300:
+        said = " ".join(answer[:_SHOWN].decode("utf-8", "replace").split())
+        raise OperationError(f"Alertmanager {address} answers {status}: {said}")
+    return bytes(answer)

@@ -6,10 +6,8 @@ its own. Other rule sets may add up what they see, so there each incident has a 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from herdwatch.promtool import Promtool
 from herdwatch.proof.catalogue import INCIDENTS
 from herdwatch.proof.incident import Incident, Urgency
 from herdwatch.proof.names import translate
+from herdwatch.proof.parallel import parallel
 from herdwatch.proof.player import Player
 from herdwatch.proof.plays import Firing, Play
 from herdwatch.proof.recordings.load import Recording, recordings
@@ -101,30 +100,21 @@ def run(
     `step` is the time between two evaluations in seconds, by default what the interval deserves.
     """
     phase = {one.name: phases[n % len(phases)] for n, one in enumerate(INCIDENTS)}
-    jobs = list(_batches(rules, [(one, phase[one.name]) for one in incidents]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures: list[Future[list[Trial]]] = [
-            pool.submit(_try, rules, job, promtool, interval, step or evaluation(interval)) for job in jobs
-        ]
-        try:
-            for future in as_completed(futures):
-                done(len(future.result()))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    trials = {trial.incident.name: trial for future in futures for trial in future.result()}
-    return [trials[incident.name] for incident in incidents]
+    told = parallel(
+        lambda job: _try(rules, job, promtool, interval, step or evaluation(interval)),
+        _batches(rules, [(one, phase[one.name]) for one in incidents]),
+        give_up=[promtool.stop],
+        done=lambda trials: done(len(trials)),
+    )
+    found = {trial.incident.name: trial for trials in told for trial in trials}
+    return [found[incident.name] for incident in incidents]
 
 
 def run_recordings(*, promtool: Promtool, done: Callable[[int], None] = lambda _: None) -> list[Trial]:
     """Try our rules on what was recorded from real servers, each recording by itself."""
-    found = recordings()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        trials = []
-        for trial in pool.map(lambda one: _try_recording(one, promtool), found):
-            trials.append(trial)
-            done(1)
-    return trials
+    return parallel(
+        lambda one: _try_recording(one, promtool), recordings(), give_up=[promtool.stop], done=lambda _: done(1)
+    )
 
 
 def _try_recording(recording: Recording, promtool: Promtool) -> Trial:

@@ -106,7 +106,7 @@ class Exporter:
     async def _discovery(self, request: Request) -> Response:
         host = request.headers.get("host", "")
         config = self._fleet.config
-        address = host if _HOST.match(host) else config.exporter.listen
+        address = host if _HOST.match(host) else config.exporter_address
         return JSONResponse(target_groups(config, address))
 
     async def _runbook_index(self, _: Request) -> Response:

@@ -60,6 +60,12 @@ def text_of(scrape: Scrape, *, openmetrics: bool = False) -> str:
     return text + encode(scrape.guard, drop=("cache",), openmetrics=openmetrics)
 
 
+def text_of_metrics(metrics: Sequence[Metric]) -> str:
+    """Families in Prometheus's own format, as prometheus_client writes them."""
+    encoder, _ = choose_encoder("")
+    return encoder(_Ready(metrics)).decode()
+
+
 def encode(samples: Iterable[Sample], *, drop: tuple[str, ...] = (), openmetrics: bool = False) -> str:
     """Samples as text, by family in order of first appearance, without OpenMetrics' end; `drop` names labels."""
     found: dict[str, list[str]] = {}

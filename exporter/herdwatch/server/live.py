@@ -42,7 +42,7 @@ class Live:
         sight, _ = await self._flight.do(key, lambda: see(cache, prometheus, seconds=SECONDS))
         if locked_out:
             sight = replace(sight, no_past=locked_out)
-        found = answers(sight, application_job=config.jobs.application, scrape_interval=config.scrape_interval)
+        found = answers(sight, cache_job=config.jobs.cache, scrape_interval=config.scrape_interval)
         return section(sight, found, dashboards=config.links.dashboard_base_url)
 
 
@@ -98,12 +98,12 @@ def about(markdown: str, cache: Cache, config: Config) -> str:
     rendered = re.search(r"^export CACHE=(\S+)", markdown, re.MULTILINE)
     first = rendered[1] if rendered else cache.name
     database = re.search(r"^export DATABASE=(\S+)", markdown, re.MULTILINE)
-    scheme, alertmanagers = config.prometheus.exporter_access.scheme, config.prometheus.alertmanagers
+    alertmanagers = config.prometheus.alertmanagers
     values = {
         "CACHE": cache.name,
         "INSTANCE": cache.instance,
         "DATABASE": cache.database,
-        "EXPORTER": f"{scheme}://{config.exporter.listen}",
+        "EXPORTER": config.exporter_url,
         "PROM": config.prometheus.url,
         "ALERTS": f"http://{alertmanagers[0]}" if alertmanagers else None,
     }

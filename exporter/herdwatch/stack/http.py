@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -19,12 +20,17 @@ def get(url: str, *, seconds: float = SECONDS, headers: dict[str, str] | None = 
     """Status and text of a GET; an error status is no error. Raises StackError when nobody answers in time."""
     request = urllib.request.Request(url, headers=headers or {})  # noqa: S310 - the callers write http://
     try:
-        with _OPENER.open(request, timeout=seconds) as response:
+        with _opened(request, seconds) as response:
             return response.status, response.read().decode("utf-8", "replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode("utf-8", "replace")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise StackError(f"{url} does not answer: {error}") from None
+
+
+def _opened(request: urllib.request.Request, seconds: float) -> Any:
+    try:
+        return _OPENER.open(request, timeout=seconds)
+    except urllib.error.HTTPError as error:
+        return error
 
 
 def answers(url: str) -> bool:

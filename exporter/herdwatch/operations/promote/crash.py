@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from herdwatch.collector.resp import ReplyError
 from herdwatch.errors import OperationError, UsageError
 from herdwatch.operations.promote import checks, demotion, words
 from herdwatch.operations.promote import heir as heirs
@@ -17,8 +16,7 @@ from herdwatch.operations.promote.checks import count, ok, refused, warns
 from herdwatch.operations.promote.endpoint import Endpoint, Unreachable
 from herdwatch.operations.promote.model import Check, Name, Plan, Request, Step, Tell
 from herdwatch.operations.promote.observe import Seen, look
-from herdwatch.operations.promote.observe import words as said
-from herdwatch.operations.promote.verify import glance, kept, state
+from herdwatch.operations.promote.verify import cut_loose, glance, kept, state
 
 TRIES = 3
 """Times that a primary is asked before it is taken for dead."""
@@ -238,14 +236,7 @@ def _steps(request: Request, heir: Seen, others: tuple[Seen, ...]) -> Iterator[s
 def _cut_loose(heir: Seen, request: Request, tell: Tell) -> Seen:
     if heir.is_primary:
         return heir
-    try:
-        reply = heir.endpoint.ask(("REPLICAOF", "NO", "ONE"))[0]
-        after = look(heir.endpoint)
-    except Unreachable as error:
-        raise OperationError(f"{error}: whether it is promoted is not known; run again when it answers") from None
-    if isinstance(reply, ReplyError) or not after.is_primary:
-        why = said(reply) if isinstance(reply, ReplyError) else "it is still a replica"
-        raise OperationError(f"{heir} was not promoted: {why}; {state((heir.endpoint,))}")
+    after = cut_loose(heir.endpoint)
     tell(Step.CUT_LOOSE, f"{heir} is cut loose and a primary, with {count(after.total)}")
     kept(heir, heir, after, None, share=request.limits.keys)
     return after

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydantic import SecretStr, ValidationError
 
 from herdwatch import config as configuration
-from herdwatch.collector.failures import reason, sentence
+from herdwatch.collector.failures import detail, reason, sentence
 from herdwatch.collector.resp import Command, ProtocolError, ReplyError
 from herdwatch.config import Cache
 from herdwatch.errors import ConfigError, HerdwatchError, UsageError
@@ -93,7 +93,7 @@ class Endpoint:
         """The server at another address, reached with the same login. Raises UsageError for what is no address."""
         parts = urlsplit(self.cache.url)
         scheme = "redis" if parts.scheme == "unix" else parts.scheme
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        url = f"{scheme}://{address(host, port)}"
         user = self.cache.user
         values = {**self.cache.__dict__, "url": url, "username": user}
         try:
@@ -126,7 +126,13 @@ class Endpoint:
             return asyncio.run(exchange(self.cache, commands, patience or self.patience))
         except (OSError, ProtocolError, ReplyError) as error:
             why = reason(error)
-            raise Unreachable(str(self), why, sentence(self.cache, why).partition(": ")[2]) from None
+            told = sentence(self.cache, why, detail(self.cache, error))
+            raise Unreachable(str(self), why, told.partition(": ")[2]) from None
+
+
+def address(host: str, port: int | str) -> str:
+    """HOST:PORT, the host in brackets where it is an address of IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _addresses(host: str) -> set[str]:
@@ -155,13 +161,13 @@ def of_url(option: str, url: str, login: Login = Login()) -> Endpoint:
 def of_cache(cache: Cache, secret: str | None = None) -> Endpoint:
     """The server of a cache of herdwatch.yaml. Its database does not matter here, so none is selected."""
     parts = urlsplit(cache.url)
-    url = cache.url if parts.scheme == "unix" else urlunsplit(parts._replace(path=""))
+    url = cache.url.partition("?")[0] if parts.scheme == "unix" else urlunsplit(parts._replace(path=""))
     return Endpoint(_Keyed.model_validate({**cache.__dict__, "url": url, "secret": secret}))
 
 
-def of_address(option: str, address: str, login: Login) -> Endpoint:
+def of_address(option: str, text: str, login: Login) -> Endpoint:
     """The server at HOST:PORT. Raises ConfigError."""
-    return of_url(option, f"redis://{address}", login)
+    return of_url(option, f"redis://{text}", login)
 
 
 def urlsplit_or_empty(url: str) -> str:

@@ -15,7 +15,7 @@ from herdwatch.errors import OperationError
 from herdwatch.operations.promote.endpoint import Endpoint, Unreachable
 from herdwatch.operations.promote.model import Step, Tell
 from herdwatch.operations.promote.observe import Seen, look, words
-from herdwatch.operations.promote.verify import EVERY, glance, state, until
+from herdwatch.operations.promote.verify import EVERY, cut_loose, glance, state, until
 
 HANDOVER = 5.0
 """Seconds for the handing over, after the replica has everything."""
@@ -130,16 +130,23 @@ class Handover:
         """The primary died or was restarted on the way. Its replica is cut loose where it would be wiped else."""
         heir = glance(self.heir) if self.heir is not None else None
         if heir is not None and heir.is_replica and self._in_danger(heir):
-            heir.endpoint.ask(("REPLICAOF", "NO", "ONE"))
-            self.tell(Step.CUT_LOOSE, f"{heir} was cut loose, so that an empty {self.old} cannot wipe it")
-            return OperationError(
-                f"{self.old} died during the failover and {heir} was promoted instead: {self._left()}; "
-                f"start {self.old} as its replica"
-            )
+            return self._rescue(heir)
         if glance(self.old) is not None:
             return OperationError(f"{self.old} was restarted during the failover: {self._left()}; run again")
         advice = "" if heir is not None and heir.is_primary else "; if it is dead, herdwatch promote --crash goes on"
         return OperationError(f"{self.old} was lost during the failover: {self._left()}{advice}")
+
+    def _rescue(self, heir: Seen) -> OperationError:
+        try:
+            cut_loose(heir.endpoint)
+        except OperationError as error:
+            advice = f"keep {self.old} from starting empty, or it wipes {heir}"
+            return OperationError(f"{self.old} died during the failover, and {error}; {advice}")
+        self.tell(Step.CUT_LOOSE, f"{heir} was cut loose, so that an empty {self.old} cannot wipe it")
+        return OperationError(
+            f"{self.old} died during the failover and {heir} was promoted instead: {self._left()}; "
+            f"start {self.old} as its replica"
+        )
 
     def _in_danger(self, heir: Seen) -> bool:
         """Whether the old process has surely ended, and the replica holds what a new one has not."""

@@ -14,7 +14,7 @@ from herdwatch.collector import info
 from herdwatch.collector.failures import reason
 from herdwatch.collector.info import Fields, pairs
 from herdwatch.collector.resp import ReplyError
-from herdwatch.operations.promote.endpoint import Endpoint, Unreachable
+from herdwatch.operations.promote.endpoint import Endpoint, Unreachable, address
 
 _DATABASE = re.compile(r"db[0-9]{1,5}")
 NO_FAILOVER = "no-failover"
@@ -31,7 +31,7 @@ class Replica:
     lag: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return address(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Seen:
     @property
     def leader(self) -> str:
         """HOST:PORT of the server that it follows."""
-        return f"{self.text('master_host')}:{self.text('master_port')}"
+        return address(self.text("master_host"), self.text("master_port"))
 
     @property
     def linked(self) -> bool:
@@ -97,8 +97,7 @@ class Seen:
     @property
     def keys(self) -> dict[str, int]:
         """Keys by database, those that hold any."""
-        names = (name for name in self.fields if _DATABASE.fullmatch(name))
-        return {name: info.keys(self.fields, int(name[2:])) for name in names}
+        return keys(self.fields)
 
     @property
     def total(self) -> int:
@@ -117,10 +116,17 @@ class Seen:
     @property
     def replicas(self) -> tuple[Replica, ...]:
         """Those that follow it, in whatever state."""
-        return tuple(_replicas(self.fields))
+        return tuple(replicas(self.fields))
 
 
-def _replicas(fields: Fields) -> Iterator[Replica]:
+def keys(fields: Fields) -> dict[str, int]:
+    """Keys by database, those that hold any."""
+    names = (name for name in fields if _DATABASE.fullmatch(name))
+    return {name: info.keys(fields, int(name[2:])) for name in names}
+
+
+def replicas(fields: Fields) -> Iterator[Replica]:
+    """Those that follow a server, in whatever state."""
     # Redis numbers them from 0 without a gap.
     for line in takewhile(bool, (fields.get(f"slave{place}", "") for place in count())):
         found = pairs(line)

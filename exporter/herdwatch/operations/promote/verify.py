@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from herdwatch.collector.resp import ReplyError
 from herdwatch.errors import OperationError
 from herdwatch.operations.promote.checks import count
 from herdwatch.operations.promote.endpoint import Endpoint, Unreachable
-from herdwatch.operations.promote.observe import Seen, look
+from herdwatch.operations.promote.observe import Seen, look, words
 
 EVERY = 0.05
 """Seconds between two looks."""
@@ -49,6 +50,19 @@ def _state(endpoint: Endpoint) -> str:
         return f"{endpoint} is a primary with {count(seen.total)}{runs}"
     link = "up" if seen.linked else "down"
     return f"{endpoint} is a replica of {seen.leader} with {count(seen.total)}, its link {link}{runs}"
+
+
+def cut_loose(replica: Endpoint) -> Seen:
+    """REPLICAOF NO ONE, from when on nothing can wipe it; the primary that it is. Raises OperationError."""
+    try:
+        reply = replica.ask(("REPLICAOF", "NO", "ONE"))[0]
+        after = look(replica)
+    except Unreachable as error:
+        raise OperationError(f"{error}: whether it is promoted is not known; run again when it answers") from None
+    if isinstance(reply, ReplyError) or not after.is_primary:
+        why = words(reply) if isinstance(reply, ReplyError) else "it is still a replica"
+        raise OperationError(f"{replica} was not promoted: {why}; {state((replica,))}")
+    return after
 
 
 def following(follower: Endpoint, leader: Seen, seconds: float) -> bool:

@@ -26,6 +26,9 @@ QUESTIONS: Mapping[str, str] = {
     "loads": "sum by (cache) (cache_database:loads:rate{%s})"
     " or sum by (cache) (cache_service:singleflight_executions:rate{%s})"
     " or sum by (cache) (cache:misses:rate{%s})",
+    # A database is loaded by all caches in front of it, whichever of them are asked about.
+    "database_loads": "max by (cache) (max by (cache, database) (herdwatch:capacity{%s}) ^ 0"
+    " * on (database) group_left () sum by (database) (cache_database:loads:rate))",
     "capacity": "max by (cache) (herdwatch:capacity{%s})",
     "limit": 'max by (cache) (herdwatch:threshold{alert="CacheHitRateLow",%s})',
     "coalesced": "sum by (cache) (cache_service:singleflight_coalesced:rate{%s})",
@@ -39,7 +42,10 @@ QUESTIONS: Mapping[str, str] = {
 
 
 def curves(api: Api, asked: Asked, caches: Sequence[str]) -> dict[str, dict[str, Curve]]:
-    """Every curve there is, by cache and name, the hit ratio among them; raises what the API raises."""
+    """Every curve there is, by cache and name, the hit ratio among them; raises what the API raises.
+
+    `database_loads` is there where a database gets loads of other caches too.
+    """
     found: dict[str, dict[str, Curve]] = {cache: {} for cache in caches}
     for name, question in QUESTIONS.items():
         for some in batches(caches):
@@ -49,6 +55,8 @@ def curves(api: Api, asked: Asked, caches: Sequence[str]) -> dict[str, dict[str,
                 if cache in found and any(value is not None for value in curve):
                     found[cache][name] = curve
     for own in found.values():
+        if own.get("database_loads") == own.get("loads"):
+            own.pop("database_loads", None)
         if "hits" in own and "requests" in own:
             own["hit_ratio"] = tuple(map(_ratio, own["hits"], own["requests"]))
     return found

@@ -17,7 +17,11 @@ PLOTS: Mapping[str, Sequence[tuple[str, str]]] = {
     "Hit ratio": (("hit_ratio", "hit ratio"), ("limit", "limit of CacheHitRateLow")),
     "Keys": (("keys", "keys"), ("baseline", "baseline, what is normal")),
     "Lookups a second": (("requests", "lookups"), ("hits", "hits"), ("misses", "misses")),
-    "Loads a second that reached the database": (("loads", "loads"), ("capacity", "its capacity")),
+    "Loads a second that reached the database": (
+        ("loads", "loads"),
+        ("database_loads", "loads of all its caches"),
+        ("capacity", "its capacity"),
+    ),
     "Callers a second who shared another's load": (("coalesced", "coalesced"),),
     "In flight": (("in_flight", "loads that run"), ("waiting", "callers who wait")),
     "Warm-up, keys": (("warmed", "dealt with"), ("to_warm", "to load")),

@@ -198,9 +198,18 @@ def _of_verdict(cache: str, judged: Verdict) -> Iterator[Event]:
         )
     if judged.keys_lowest and judged.keys_before and judged.keys_lowest.value < judged.keys_before:
         yield Event(judged.keys_lowest.at, cache, f"keys are at their fewest, {si(judged.keys_lowest.value)}")
-    if judged.loads and judged.loads.value > 0:
-        over = f", {times_over(judged.overload)} the capacity" if judged.overload is not None else ""
-        yield Event(judged.loads.at, cache, f"loads are at their most, {si(judged.loads.value)} a second{over}")
+    yield from _of_loads(cache, judged)
+
+
+def _of_loads(cache: str, judged: Verdict) -> Iterator[Event]:
+    own, whole = judged.loads, judged.database_loads
+    over = f", {times_over(judged.overload)} the capacity" if judged.overload is not None else ""
+    if own and own.value > 0:
+        more = "" if whole else over
+        yield Event(own.at, cache, f"loads are at their most, {si(own.value)} a second{more}")
+    if whole and whole.value > 0:
+        text = f"the loads of all caches of its database are at their most, {si(whole.value)} a second{over}"
+        yield Event(whole.at, cache, text)
 
 
 def _of_warm_up(cache: str, grid: Iterable[int], active: Curve) -> Iterator[Event]:

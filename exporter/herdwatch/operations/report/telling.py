@@ -66,6 +66,9 @@ def _loads(story: Story) -> Iterator[str]:
         yield UNKNOWN
         return
     yield f"{si(judged.loads.value)}{_when(story, judged.loads)}"
+    if judged.database_loads is not None:
+        whole = judged.database_loads
+        yield f"all caches of its database: {si(whole.value)}{_when(story, whole)}"
     if judged.overload is not None:
         yield f"{times_over(judged.overload)} the capacity of {si(judged.capacity)}"
 

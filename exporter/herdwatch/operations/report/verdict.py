@@ -28,6 +28,7 @@ class Verdict:
 
     `ratio_before` is the median of the hit ratio before the first sign, `recovered` when it was back at 95 % of it
     and stayed, `dented` whether it ever was lower than that. `keys_before` is the last count before the first sign.
+    `loads` are those of the cache, `database_loads` those of all caches of its database, None where it is the only one.
     """
 
     sign: float | None
@@ -36,6 +37,7 @@ class Verdict:
     dented: bool = False
     recovered: int | None = None
     loads: Peak | None = None
+    database_loads: Peak | None = None
     capacity: float | None = None
     keys_before: float | None = None
     keys_lowest: Peak | None = None
@@ -43,8 +45,9 @@ class Verdict:
 
     @property
     def overload(self) -> float | None:
-        """How many times its capacity the database got at most."""
-        return self.loads.value / self.capacity if self.loads and self.capacity else None
+        """How many times its capacity the database got at most, from all of its caches."""
+        loads = self.database_loads or self.loads
+        return loads.value / self.capacity if loads and self.capacity else None
 
 
 def verdict(sign: float | None, grid: Sequence[int], curves: Mapping[str, Curve]) -> Verdict:
@@ -63,6 +66,7 @@ def verdict(sign: float | None, grid: Sequence[int], curves: Mapping[str, Curve]
         dented=dented,
         recovered=_recovered(ratio, lowest.at, RECOVERED * normal) if dented and lowest and normal else None,
         loads=_most(_after(_points(grid, curves.get("loads", ())), since)),
+        database_loads=_most(_after(_points(grid, curves.get("database_loads", ())), since)),
         capacity=max((value for _, value in _points(grid, curves.get("capacity", ()))), default=None),
         keys_before=held[-1] if held else None,
         keys_lowest=_least(_after(keys, since)),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from herdwatch.collector.info import number
+from herdwatch.collector.info import number, version
+from herdwatch.guard.switches import NAMES, Switches
+from herdwatch.operations.promote.endpoint import address
 from herdwatch.operations.verify.sight import Replica, Sight, keys_of
 from herdwatch.reports import Report
 
@@ -42,12 +44,13 @@ class Answer:
     age: float | None = None
 
 
-def answers(sight: Sight, *, application_job: str, scrape_interval: float = 15.0) -> list[Answer]:
-    """All of them, in the order of the runbook. `application_job` is the scrape job of applications themselves.
+def answers(sight: Sight, *, cache_job: str, scrape_interval: float = 15.0) -> list[Answer]:
+    """All of them, in the order of the runbook. `cache_job` is the scrape job of caches: what others say of
+    singleflight comes from applications themselves.
 
     `scrape_interval`, in seconds, says over how long what is normal is measured.
     """
-    scraped = _scraped(sight, application_job)
+    scraped = _scraped(sight, cache_job)
     if sight.failure:
         known = _singleflight(sight, scraped) if scraped else Answer("singleflight", "unknown", DASH)
         unknown = [Answer(name, "unknown", DASH) for name in ("warm-up", "replica", "how cold", "reports")]
@@ -66,20 +69,21 @@ def answers(sight: Sight, *, application_job: str, scrape_interval: float = 15.0
 def _redis(sight: Sight) -> Answer:
     info = sight.info
     role = {"master": "primary", "slave": "replica"}.get(info.get("role", ""), "of an unknown role")
-    version, uptime = info.get("redis_version", "?"), number(info, "uptime_in_seconds") or 0
+    name, uptime = version(info), number(info, "uptime_in_seconds") or 0
+    server = name.capitalize() if name.startswith("valkey") else f"Redis {name or '?'}"
     if info.get("loading") == "1":
         share = number(info, "loading_loaded_perc")
         loaded = DASH if share is None else f"{share:.0f} %"
-        text = f"Redis {version} is loading its dataset and refuses every lookup; {loaded} is there"
+        text = f"{server} is loading its dataset and refuses every lookup; {loaded} is there"
         return Answer("redis", "bad", text, 0.0)
-    return Answer("redis", "note", f"Redis {version}, {role}, started {span(uptime)} ago", 0.0)
+    return Answer("redis", "note", f"{server}, {role}, started {span(uptime)} ago", 0.0)
 
 
-def _scraped(sight: Sight, job: str) -> dict[str, list[bool]]:
+def _scraped(sight: Sight, cache_job: str) -> dict[str, list[bool]]:
     """What Prometheus scrapes from applications themselves: by service, whether each process has singleflight on."""
     found: dict[str, list[bool]] = {}
     for one in sight.past or ():
-        if one.name == "singleflight_enabled" and one.labels.get("job") == job:
+        if one.name == "singleflight_enabled" and one.labels.get("job") != cache_job:
             found.setdefault(one.labels.get("service", ""), []).append(one.value > 0)
     return found
 
@@ -95,10 +99,7 @@ def _singleflight(sight: Sight, scraped: dict[str, list[bool]]) -> Answer:
         if one.service not in scraped:
             by_service.setdefault(one.service, []).append(bool(one.enabled))
     states = [state for each in by_service.values() for state in each]
-    off = sorted(name for name, value in sight.switches.items() if value.strip().lower() == "off")
-    switched = f"; herdwatch:switches says off for {', '.join(off)}" if off else ""
-    if sight.switches_hidden:
-        switched = f"; herdwatch:switches {sight.switches_hidden}"
+    off, switched = _switched(sight, by_service)
     if not states:
         hint = f"; those that are scraped are not known: {sight.no_past}" if sight.past is None else ""
         who = _unread(sight) or "no process reports"
@@ -109,6 +110,26 @@ def _singleflight(sight: Sight, scraped: dict[str, list[bool]]) -> Answer:
     if verdict == "good" and sight.reports_hidden:
         verdict, text = "unknown", f"{text}; who reports is not known: {_unread(sight)}"
     return Answer("singleflight", verdict, text, _age(sight, fresh(sight)))
+
+
+def _switched(sight: Sight, services: Iterable[str]) -> tuple[bool, str]:
+    """Whether the hash turns singleflight off for one of these, or for another that it names; and all it turns off."""
+    if sight.switches_hidden:
+        return False, f"; herdwatch:switches {sight.switches_hidden}"
+    said = {name: value.strip().lower() for name, value in sight.switches.items() if name.isprintable()}
+    off = sorted(name for name, value in said.items() if value == "off" and name.rpartition("/")[2] in NAMES)
+    if not off:
+        return False, ""
+    on = sorted(name for name, value in said.items() if value == "on" and name.rpartition("/")[2] in off)
+    text = f"; herdwatch:switches says off for {', '.join(off)}{' and on for ' if on else ''}{', '.join(on)}"
+    named = [name.removesuffix("/singleflight") for name in off if name.endswith("/singleflight")]
+    return any(_is_off(said, service) for service in [*(list(services) or [""]), *named]), text
+
+
+def _is_off(said: Mapping[str, str], service: str) -> bool:
+    state = Switches()
+    state.apply({name.encode(): value.encode() for name, value in said.items()}, service)
+    return not state.singleflight
 
 
 def _unread(sight: Sight) -> str:
@@ -152,7 +173,7 @@ def _replica(sight: Sight) -> Answer:
     info, keys = sight.info, keys_of(sight.info)
     if info.get("role") == "slave":
         up = info.get("master_link_status") == "up"
-        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        primary = address(info.get("master_host", ""), info.get("master_port", ""))
         text = f"this is one of {primary}; its link is {'up' if up else 'down'}"
         return Answer("replica", "good" if up else "bad", text, 0.0)
     if not sight.replicas:

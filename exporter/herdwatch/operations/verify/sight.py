@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit
 
 from herdwatch import reports
-from herdwatch.collector.failures import reason, sentence
-from herdwatch.collector.info import Fields, number, pairs, parse, server_time
+from herdwatch.collector.failures import detail, reason, sentence
+from herdwatch.collector.info import Fields, number, parse, server_time
+from herdwatch.collector.parts import expect
 from herdwatch.collector.resp import ProtocolError, ReplyError
 from herdwatch.config import Cache
-from herdwatch.errors import ConfigError, HerdwatchError
+from herdwatch.errors import ConfigError, HerdwatchError, UsageError
 from herdwatch.guard import switches
 from herdwatch.operations.exchange import exchange
+from herdwatch.operations.promote import observe
+from herdwatch.operations.promote.endpoint import of_cache
 from herdwatch.prometheus import Api
 from herdwatch.reports import MalformedReport, Report
 
@@ -36,6 +39,8 @@ _NOW = "singleflight_enabled|ALERTS"
 """What counts only as long as it is there."""
 _BACK = "2m"
 """How long ago a sample may be that is shown: longer than the longest interval at which rules are evaluated."""
+_HIDDEN = {"NOPERM": "may not be read by this user", "WRONGTYPE": "is no hash", "LOADING": "is still being loaded"}
+_UNREAD = "could not be read"
 _FAILURES = (OSError, ProtocolError, ReplyError, ConfigError, TimeoutError)
 
 
@@ -110,45 +115,40 @@ async def _redis(cache: Cache, seconds: float) -> dict[str, Any]:
     commands = (("INFO",), ("HGETALL", reports.KEY), ("HGETALL", switches.KEY))
     try:
         info, told, switched = await exchange(cache, commands, seconds)
-        if isinstance(info, ReplyError):
-            raise info
+        fields = parse(expect(info, bytes))
     except _FAILURES as error:
-        detail = str(error) if isinstance(error, ConfigError) else ""
-        return {"failure": sentence(cache, reason(error), detail).removeprefix(f"cache {cache.name}: ")}
-    fields = parse(info)
+        return {"failure": sentence(cache, reason(error), detail(cache, error)).removeprefix(f"cache {cache.name}: ")}
     if fields.get("redis_mode") == "sentinel":
         return {"failure": f"what answers at {cache.instance} is a Sentinel, which holds no keys; correct the url"}
-    found, unreadable = _reports(told)
+    entries, reports_hidden = _hash(told)
+    switched, switches_hidden = _hash(switched)
+    found, unreadable = _reports(entries)
     return {
         "info": fields,
         "now": server_time(fields) or time.time(),
         "reports": found,
-        "reports_hidden": _hidden(told),
+        "reports_hidden": reports_hidden,
         "unreadable": unreadable,
-        "switches": {
-            name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in _hash(switched)
-        },
-        "switches_hidden": _hidden(switched),
+        "switches": {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in switched},
+        "switches_hidden": switches_hidden,
         "replicas": await _replicas(cache, fields, until - time.monotonic()),
     }
 
 
-def _hash(reply: Any) -> list[tuple[bytes, bytes]]:
-    """The pairs of a HGETALL; none where it was refused, as while a dataset is loaded."""
-    return list(zip(reply[::2], reply[1::2], strict=False)) if isinstance(reply, list) else []
+def _hash(reply: Any) -> tuple[list[tuple[bytes, bytes]], str]:
+    """The pairs of a HGETALL, or why there are none, in words: it was refused, as while a dataset is loaded."""
+    try:
+        words = [expect(one, bytes) for one in expect(reply, list)]
+    except ReplyError as error:
+        return [], _HIDDEN.get(error.code, _UNREAD)
+    except ProtocolError:
+        return [], _UNREAD
+    return list(zip(words[::2], words[1::2], strict=False)), ""
 
 
-def _hidden(reply: Any) -> str:
-    """Why a HGETALL gives nothing, in words; empty where it was answered."""
-    if not isinstance(reply, ReplyError):
-        return "" if isinstance(reply, list) else "did not answer"
-    known = {"NOPERM": "may not be read by this user", "WRONGTYPE": "is no hash", "LOADING": "is still being loaded"}
-    return known.get(reply.code, "could not be read")
-
-
-def _reports(reply: Any) -> tuple[tuple[Report, ...], int]:
+def _reports(entries: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[Report, ...], int]:
     found, unreadable = [], 0
-    for name, value in _hash(reply):
+    for name, value in entries:
         try:
             found.append(reports.parse(name, value))
         except MalformedReport:
@@ -157,35 +157,25 @@ def _reports(reply: Any) -> tuple[tuple[Report, ...], int]:
 
 
 async def _replicas(cache: Cache, fields: Fields, seconds: float) -> tuple[Replica, ...]:
-    told = [pairs(fields[name]) for name in (f"slave{place}" for place in range(MAX_REPLICAS)) if name in fields]
-    end = number(fields, "master_repl_offset")
+    told, end = islice(observe.replicas(fields), MAX_REPLICAS), number(fields, "master_repl_offset")
     return tuple(await asyncio.gather(*(_replica(cache, one, end, seconds) for one in told)))
 
 
-async def _replica(cache: Cache, told: dict[str, str], end: float | None, seconds: float) -> Replica:
+async def _replica(cache: Cache, told: observe.Replica, end: float | None, seconds: float) -> Replica:
     """Ask a replica for its keys, with the login of its primary."""
-    address, offset = f"{told.get('ip')}:{told.get('port')}", number(told, "offset")
-    lag = None if end is None or offset is None else max(0.0, end - offset)
-    replica = Replica(address, told.get("state", "unknown"), lag, None)
+    replica = Replica(str(told), told.state or "unknown", None if end is None else max(0.0, end - told.offset), None)
     try:
-        (info,) = await exchange(_at(cache, address), (("INFO",),), seconds)
-        if isinstance(info, ReplyError):
-            raise info
-    except (*_FAILURES, ValueError) as error:
-        why = reason(error) if isinstance(error, _FAILURES) else "its address cannot be used"
-        return Replica(replica.address, replica.state, lag, None, why)
-    return Replica(replica.address, replica.state, lag, keys_of(parse(info)))
-
-
-def _at(cache: Cache, address: str) -> Cache:
-    scheme = "rediss" if urlsplit(cache.url).scheme == "rediss" else "redis"
-    return Cache.model_validate({**cache.__dict__, "url": f"{scheme}://{address}", "username": cache.user})
+        (info,) = await exchange(of_cache(cache).at(told.host, told.port).cache, (("INFO",),), seconds)
+        return replace(replica, keys=keys_of(parse(expect(info, bytes))))
+    except _FAILURES as error:
+        return replace(replica, why=reason(error))
+    except UsageError:
+        return replace(replica, why="its address cannot be used")
 
 
 def keys_of(fields: Fields) -> int:
     """All keys of an INFO, every database together."""
-    databases = (pairs(value) for name, value in fields.items() if name[:2] == "db" and name[2:].isdigit())
-    return sum(int(number(one, "keys") or 0) for one in databases)
+    return sum(observe.keys(fields).values())
 
 
 async def _past(cache: str, prometheus: Api | None, seconds: float) -> tuple[tuple[Sample, ...] | None, str]:

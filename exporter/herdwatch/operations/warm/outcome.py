@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 
 from herdwatch.operations.warm.keys import Keys, reaches
 
@@ -20,7 +21,7 @@ class State:
     `unstorable` by that of what the guard raised for a value that came.
 
     `latency` is the median of the last loads in seconds; `waiting` while Redis does not answer. `came` has what came of
-    each key that is dealt with: the name of its count, or "failed".
+    each key that is dealt with: the name of its count.
     """
 
     target: int
@@ -32,7 +33,6 @@ class State:
     foreign: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     unstorable: Counter[str] = field(default_factory=Counter)
-    first_failed: list[str] = field(default_factory=list)
     lost: int = 0
     latency: float | None = None
     waiting: bool = False
@@ -55,12 +55,14 @@ class State:
         self.came[key] = came
         setattr(self, came, getattr(self, came) + 1)
 
-    def fail(self, key: str, kinds: Counter[str], error: BaseException) -> None:
-        """The type alone is kept: its text may hold a secret of the database."""
-        self.came[key] = "failed"
-        kinds[type(error).__name__] += 1
-        if len(self.first_failed) < _FIRST:
-            self.first_failed.append(key)
+    def fail(self, key: str, came: str, error: BaseException) -> None:
+        """One more of `failures` or `unstorable`. Its type alone is kept: a text may hold a secret of the database."""
+        self.came[key] = came
+        getattr(self, came)[type(error).__name__] += 1
+
+    def first(self, came: str) -> list[str]:
+        """The first few keys of which that came."""
+        return list(islice((key for key, what in self.came.items() if what == came), _FIRST))
 
     def take_back(self, key: str) -> None:
         """It was warm, and is not any more."""

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from herdwatch.guard import Guard
 from herdwatch.guard.core import Standing
 from herdwatch.operations.hot_keys import ago
+from herdwatch.operations.hot_keys import shown as key_shown
 from herdwatch.operations.warm.keys import Keys, reaches
 from herdwatch.operations.warm.outcome import Outcome, State
 from herdwatch.operations.warm.pace import Speed
@@ -165,13 +166,14 @@ def as_text(outcome: Outcome) -> str:
         lines.append(f"the warm ones carry {outcome.share:.1%} of the lookups in {outcome.keys.source}{wanted}")
     if state.foreign:
         lines.append(_FOREIGN.format(state.foreign, "were"))
-    for what, kinds in (
-        ("what the loader raised", state.failures),
-        ("what the guard raised for values that it cannot store", state.unstorable),
+    for what, came, kinds in (
+        ("what the loader raised", "failures", state.failures),
+        ("what the guard raised for values that it cannot store", "unstorable", state.unstorable),
     ):
         if kinds:
             counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-            lines.append(f"{what}: {counts}; the first of these keys: {', '.join(state.first_failed)}")
+            first = ", ".join(key_shown(key.encode()) for key in state.first(came))
+            lines.append(f"{what}: {counts}; the first of these keys: {first}")
     if state.lost:
         lines.append(f"{state.lost:,} keys were lost while it ran and were loaded anew: a restart, or a full cache")
     if outcome.stopped:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
@@ -32,6 +31,8 @@ SEED_SPEED = Speed()
 _POLL_SECONDS = 0.2
 _REFUSED = 10
 """Values that Redis did not take, one after the other, before it is asked again how it is."""
+_SOUND = 0.1
+"""Failed loads that a key found warm makes up for: a second run finds keys that always fail among warm ones alone."""
 _IDLE_ROUNDS = 5
 _FURTHER = 10
 """Keys by which it goes on down a journal, at the least, where the wanted share is not reached."""
@@ -52,7 +53,8 @@ class Warmer:
         max_failures: int = 100,
         until: float | None = None,
     ) -> None:
-        """`ttl` in seconds; `patience` seconds for a Redis that does not answer; `max_failures` in a row end it.
+        """`ttl` in seconds; `patience` seconds for a Redis that does not answer; `max_failures` in a row end it, or up
+        to half as many more where keys that are found warm lie between them.
 
         `until` the warm keys carry this share of all lookups; raises UsageError where none are known.
         """
@@ -62,7 +64,7 @@ class Warmer:
         self.speed, self._pace = speed, Pace(speed)
         self._patience, self._max_failures = patience, max_failures
         self.state = State(len(self.keys))
-        self._in_a_row = 0
+        self._doubt = 0.0
         self._refused = 0
         self._trouble = ""
         self._stopped = ""
@@ -148,6 +150,7 @@ class Warmer:
                         await self._begin(key)
                     else:
                         self._settle(key, stands)
+                        self._doubt = max(self._doubt - _SOUND, -(self._max_failures // 2))
                 if self._halted:
                     break
             await self._land()
@@ -185,11 +188,11 @@ class Warmer:
         except Exception as error:
             failed = call.raised is not None or isinstance(error, (LoadTimeout, RemoteLoadError))
             if failed or call.seconds is None:
-                self._fail(key, self.state.failures, call.raised or error)
+                self._fail(key, "failures", call.raised or error)
             else:
-                self._fail(key, self.state.unstorable, error)
+                self._fail(key, "unstorable", error)
         else:
-            self._refused = 0
+            self._refused, self._doubt = 0, 0.0
             self._settle(key, came)
         finally:
             self._pace.leave(call.seconds, failed=failed)
@@ -198,14 +201,13 @@ class Warmer:
 
     def _settle(self, key: str, came: str) -> None:
         self.state.settle(key, came)
-        self._in_a_row = 0
         self._tell()
 
-    def _fail(self, key: str, kinds: Counter[str], error: BaseException) -> None:
-        self.state.fail(key, kinds, error)
-        self._in_a_row += 1
-        if self._in_a_row >= self._max_failures:
-            self._stopped = self._stopped or f"the last {self._in_a_row} loads failed, one after the other"
+    def _fail(self, key: str, came: str, error: BaseException) -> None:
+        self.state.fail(key, came, error)
+        self._doubt += 1
+        if self._doubt >= self._max_failures:
+            self._stopped = self._stopped or f"the last {self._max_failures:,} loads failed, one after the other"
 
     async def _look(self, chunk: list[str]) -> dict[str, Standing]:
         return await self._answered(lambda: self._guard.look(chunk))

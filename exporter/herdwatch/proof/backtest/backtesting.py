@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from herdwatch.proof.backtest.needs import Needs
 from herdwatch.proof.backtest.pages import Page, pages
 from herdwatch.proof.backtest.pieces import Piece, Spans, asleep, awake, clipped, cut, joined, of_seen
 from herdwatch.proof.backtest.request import Request
+from herdwatch.proof.parallel import parallel
 from herdwatch.proof.player import Player
 from herdwatch.proof.plays import Firing
 from herdwatch.times import clock
@@ -29,7 +28,7 @@ from herdwatch.times import clock
 PLAY_SECONDS = 900.0
 """Deadline of one piece in promtool."""
 SETTLED = 60
-"""Seconds after Prometheus awoke in which all targets were scraped again."""
+"""Seconds in which all targets are scraped, again after Prometheus awoke, for the first time after a history began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +98,13 @@ def run(
         playing = bar.add_task("playing", total=len(pieces))
 
         def one(piece: Piece) -> Told:
-            return _told(piece, history.window(extent, piece.window), players[piece.window.start])
+            try:
+                return _told(piece, history.window(extent, piece.window), players[piece.window.start])
+            except HerdwatchError as error:
+                raise CheckFailed(f"from {clock(piece.start)} to {clock(piece.end)} UTC: {error}") from None
 
         told = parallel(
-            pieces, one, workers=workers, give_up=[stop.set, promtool.stop], done=lambda: bar.advance(playing)
+            one, pieces, workers=workers, give_up=[stop.set, promtool.stop], done=lambda _: bar.advance(playing)
         )
     return _summed(access.url, request, needs, extent, lacking, list(zip(pieces, told, strict=True)))
 
@@ -133,43 +135,13 @@ def _told(piece: Piece, past: Past, player: Player) -> Told:
     return Told(list(clipped(firings, piece)), past.first, past.holes)
 
 
-def parallel(
-    pieces: Sequence[Piece],
-    one: Callable[[Piece], Told],
-    *,
-    workers: int | None,
-    give_up: Sequence[Callable[[], None]],
-    done: Callable[[], None],
-) -> list[Told]:
-    """What each piece told, in their order; the first failure, or an interrupt, ends all."""
-
-    def named(piece: Piece) -> Told:
-        try:
-            return one(piece)
-        except HerdwatchError as error:
-            raise CheckFailed(f"from {clock(piece.start)} to {clock(piece.end)} UTC: {error}") from None
-
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        futures = [pool.submit(named, piece) for piece in pieces]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                done()
-        except BaseException:
-            for stop in give_up:
-                stop()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
-
-
 def _summed(
     url: str, request: Request, needs: Needs, extent: Extent, lacking: Gaps, told: Sequence[tuple[Piece, Told]]
 ) -> Backtest:
     begins = told[0][0].start
     first = _earliest(one.first for _, one in told)
     sleeps = asleep(hole for _, one in told for hole in one.holes)
-    fired = _believed(told, [(extent.begins - SETTLED, extent.begins), *sleeps], first, request)
+    fired = _believed(told, [(extent.begins - SETTLED, extent.begins + SETTLED), *sleeps], first, request)
     named = {*request.configured, *(firing.labels.get("cache", "") for _, one in told for firing in one.firings)}
     return Backtest(
         url=url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ class History:
         """Those of the names that the label `cache` of a series has in a time."""
         named = Matcher("cache", "=~", "|".join(map(re.escape, names)))
         selectors = [Wanted(one.metric, (*one.matchers, named)).selector() for one in self._wanted]
-        return frozenset(labels["cache"] for one in selectors for labels in self._api.series(one, since, end))
+        return frozenset(labels.get("cache", "") for one in selectors for labels in self._api.series(one, since, end))
 
     def _between_steps(self, wanted: Wanted, since: int, end: int) -> list[tuple[int, int]]:
         short = len(self._api.series(self._text(wanted), since, end))
@@ -106,7 +107,7 @@ class History:
 
     def _seen(self, wanted: Wanted, start: int, end: int, step: int) -> list[tuple[int, int]]:
         result = self._api.query_range(f"count({self._text(wanted)})", start, end, step)
-        return [(int(at), int(float(value))) for one in result[:1] for at, value in one["values"]]
+        return [(int(at), int(count)) for one in result[:1] for at, count in _numbers(one)]
 
     def _fine(self, begins: int, start: int, step: int) -> int:
         """The beginning, known to a step, to FINE seconds."""
@@ -114,7 +115,7 @@ class History:
 
     def _finest(self, start: int, end: int) -> int:
         seen = [at for wanted in self._wanted for at, _ in self._seen(wanted, start, end, FINE)[:1]]
-        return min(seen, default=start)
+        return min(seen, default=end)
 
     def window(self, extent: Extent, window: Window) -> Past:
         """Everything in a window, as a play that begins with it."""
@@ -142,10 +143,10 @@ class History:
             return self._api.query_range("max(timestamp(up))", start, end, RHYTHM)
 
         times = {
-            round(float(value) * 1000)
+            round(time * 1000)
             for result in _halved(ask, _cut(window.start, window.end, RHYTHM * 10_000))
             for one in result
-            for _, value in one["values"]
+            for _, time in _numbers(one)
         }
         return sorted(time for time in times if window.start * 1000 <= time < window.end * 1000)
 
@@ -183,6 +184,12 @@ class History:
 
 GAP_SECONDS = 30
 """A time of this length in which nothing was scraped is told; what counts as one is the reader's to say."""
+
+
+def _numbers(series: Mapping[str, Any]) -> Iterator[Sample]:
+    """Its samples, in seconds since 1970, but those that are not finite."""
+    samples = ((at, float(value)) for at, value in series.get("values", ()))
+    return ((at, value) for at, value in samples if math.isfinite(value))
 
 
 def _ups(raw: Iterable[tuple[str, Labels]]) -> Iterator[Wanted]:

@@ -10,6 +10,9 @@ from herdwatch.proof.world import World
 CHAPTER = Chapter("lost keys")
 LOST = ("CacheKeysLost",)
 
+EXPORTER_LOOKUPS = 0.07
+"""What an exporter asks for in a second where it scrapes every quarter of a minute: the hash of the reports."""
+
 
 @CHAPTER.page(*LOST, scrapes=3)
 def flush_of_everything(world: World) -> Iterator[float]:
@@ -78,6 +81,19 @@ def flush_without_a_guard(world: World) -> Iterator[float]:
     yield 900
 
 
+@CHAPTER.page(*LOST, scrapes=3)
+def flush_soon_after_an_idle_time(world: World) -> Iterator[float]:
+    """Nobody but the exporter asks, and finds nothing; a dozen scrapes after the traffic is back most keys go."""
+    users = world.cache()
+    users.lookups, users.wanted = EXPORTER_LOOKUPS, 0.0
+    yield from world.calm()
+    users.lookups, users.wanted = 1_000, 0.95
+    yield 12 * world.interval
+    users.nodes[0].lose(0.99)
+    world.visible()
+    yield 900
+
+
 @CHAPTER.calm()
 def nightly_purge(world: World) -> Iterator[float]:
     """A job deletes six keys in ten, which nobody asks for any more."""
@@ -103,6 +119,19 @@ def working_set_outgrows_the_memory(world: World) -> Iterator[float]:
     users = world.cache(keys=100_000, limit=100_000, hit_ratio=0.96)
     yield from world.calm()
     users.working_set *= 40
+    yield 900
+
+
+@CHAPTER.ticket("CacheEvicting", scrapes=40)
+def working_set_outgrows_the_memory_after_an_idle_time(world: World) -> Iterator[float]:
+    """The same, ten minutes after a time in which nobody but the exporter asked, and found nothing."""
+    users = world.cache(keys=100_000, limit=100_000, hit_ratio=0.96)
+    users.lookups, users.wanted = EXPORTER_LOOKUPS, 0.0
+    yield from world.calm()
+    users.lookups, users.wanted = 1_000, 0.96
+    yield 600
+    users.working_set *= 40
+    world.visible()
     yield 900
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from herdwatch.proof.incident import Chapter
+from herdwatch.proof.model import Cache
 from herdwatch.proof.world import World
 
 CHAPTER = Chapter("hit ratio")
@@ -58,3 +59,42 @@ def one_bad_shard_of_ten(world: World) -> Iterator[float]:
     yield from world.calm()
     users.spoilt = users.nodes[4]
     yield 1_200
+
+
+@CHAPTER.ticket(*LOW, scrapes=48)
+def too_low_for_a_database_that_two_caches_share(world: World) -> Iterator[float]:
+    """The requests of neither cache would be too much for the database, those of both are."""
+    users, _ = _sharing(world, 900, 900)
+    yield from world.calm()
+    users.wanted = 0.6
+    yield 1_200
+
+
+@CHAPTER.calm()
+def low_ratio_of_caches_that_a_database_could_do_without(world: World) -> Iterator[float]:
+    """Two caches with few hits, and fewer requests than the database that they share could take if none of them hit."""
+    both = _sharing(world, 700, 100)
+    yield from world.calm()
+    for cache in both:
+        cache.wanted = 0.6
+    yield 1_200
+
+
+@CHAPTER.calm()
+def low_ratio_of_a_small_cache_beside_a_large_one(world: World) -> Iterator[float]:
+    """A few requests miss; what is much for the database is what the other cache is asked for, and that is found."""
+    _, small = _sharing(world, 5_000, 20)
+    yield from world.calm()
+    small.wanted = 0.6
+    yield 1_200
+
+
+def _sharing(world: World, *lookups: float) -> list[Cache]:
+    """Caches in front of one database that takes a thousand requests a second, with so many lookups each."""
+    made = [
+        world.cache(f"cache-{number}", lookups=one, hit_ratio=0.97, capacity=1_000, peak=10_000, guard=False)
+        for number, one in enumerate(lookups)
+    ]
+    for cache in made:
+        cache.database = made[0].database
+    return made
