@@ -9,11 +9,12 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 import redis.asyncio
+from tests.stopping import stopped
 
 from herdwatch.guard import Flight, Guard, LoadCancelled, LoadTimeout
 from herdwatch.stack import RedisServer, Supervisor
@@ -87,15 +88,6 @@ def counted(guard: Guard) -> Counter[str]:
     for (family, _, label), number in guard.core.counts.totals().items():
         sums[f"{family.removeprefix('singleflight_').removesuffix('_total')} {label}".strip()] += number
     return sums
-
-
-@contextmanager
-def stopped(server: RedisServer) -> Iterator[None]:
-    server.process.send(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.process.send(signal.SIGCONT)
 
 
 @pytest.fixture(autouse=True)
@@ -420,12 +412,12 @@ def test_a_restart_of_redis_during_a_load_costs_the_stored_value_and_nothing_els
 def test_a_redis_that_is_stopped_before_the_probe_costs_the_timeout_and_no_more(own: RedisServer) -> None:
     async def work() -> None:
         source = Source()
-        async with guarding(own, timeout=0.3) as guard:
+        async with guarding(own, timeout=1.0) as guard:
             assert await guard.get("user:0", load=Source(), ttl=60)
             with stopped(own):
                 began = time.monotonic()
                 assert await outcomes(await begin(3, lambda: guard.get(KEY, load=source, ttl=60))) == [ROW] * 3
-                assert time.monotonic() - began < 0.9
+                assert time.monotonic() - began < 2.9
         assert source.calls == 1
 
     run(work())
@@ -435,14 +427,14 @@ def test_a_redis_that_is_stopped_before_the_probe_costs_the_timeout_and_no_more(
 def test_a_redis_that_is_stopped_later_costs_the_timeout_and_no_more(own: RedisServer, early: float) -> None:
     async def work() -> None:
         source = Source(held=True)
-        async with guarding(own, timeout=0.3, lease=0.3) as guard:
+        async with guarding(own, timeout=1.0, lease=0.3) as guard:
             callers = await begin(3, lambda: guard.get(KEY, load=source, ttl=60), until=source.asked)
             with stopped(own):
                 await asyncio.sleep(early)  # its lease cannot be extended meanwhile
                 began = time.monotonic()
                 source.gate.set()
                 assert await outcomes(callers) == [ROW] * 3
-                assert time.monotonic() - began < 0.9
+                assert time.monotonic() - began < 2.9
         assert source.calls == 1
 
     run(work())

@@ -281,8 +281,8 @@ def test_a_redis_that_stops_answering_never_blocks_the_application_and_reports_r
     guard = make(own.url, timeout=0.3)
     own.process.send(signal.SIGSTOP)
     began = time.monotonic()
-    reporter = Reporter(guard, every=0.05, timeout=0.3)
-    assert time.monotonic() - began < 0.25
+    reporter = Reporter(guard, every=0.05, timeout=3.0)
+    assert time.monotonic() - began < 2.5
     assert guard.get("k", load=lambda _: "value", ttl=60) == "value"
     assert time.monotonic() - began < 5
     own.process.send(signal.SIGCONT)
@@ -291,7 +291,7 @@ def test_a_redis_that_stops_answering_never_blocks_the_application_and_reports_r
     time.sleep(0.2)
     began = time.monotonic()
     reporter.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9
     own.process.send(signal.SIGCONT)
 
 

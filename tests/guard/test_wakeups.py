@@ -6,12 +6,12 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
+from tests.stopping import stopped
 from tests.waiting import until
 
 from herdwatch.guard import address, wakeups
@@ -35,15 +35,6 @@ def own(supervisor: Supervisor) -> RedisServer:
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is busy is no silent connection."""
     monkeypatch.setattr(wakeups, "_LEAST", SECONDS)
-
-
-@contextmanager
-def stopped(server: RedisServer) -> Iterator[None]:
-    server.process.send(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.process.send(signal.SIGCONT)
 
 
 def run(server: RedisServer, work: Callable[[Wakeups, redis.asyncio.Redis], Coroutine[Any, Any, None]]) -> None:
